@@ -1,3 +1,59 @@
-"""Trained PyTorch networks as explicit weighted digraphs of neurons."""
+"""Trained PyTorch networks as explicit weighted digraphs of neurons.
+
+>>> import cntgraph as cnt
+>>> network = cnt.trace(model, (1, 784))        # doctest: +SKIP
+>>> cnt.strength(network)                       # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.errors import (
+    CntError,
+    CntWarning,
+    DatabaseError,
+    DegenerateMeasure,
+    InputRefused,
+    ModelRefused,
+    RunDamaged,
+)
+
+if TYPE_CHECKING:
+    from cntgraph.network import Network
+    from cntgraph.tracing import Verification, trace, verify
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CntError",
+    "CntWarning",
+    "DatabaseError",
+    "DegenerateMeasure",
+    "InputRefused",
+    "ModelRefused",
+    "Network",
+    "RunDamaged",
+    "Verification",
+    "trace",
+    "verify",
+]
+
+# Names are found when they are first used, so that importing the package costs nothing.
+_HOMES = {
+    "Network": "cntgraph.network",
+    "Verification": "cntgraph.tracing",
+    "trace": "cntgraph.tracing",
+    "verify": "cntgraph.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'cntgraph' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

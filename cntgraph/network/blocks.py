@@ -1,0 +1,223 @@
+"""A block joins two layers: a linear operator that can also list its links.
+
+`Block` binds an operator to its weights and to the neurons it reads. ``inputs`` says which
+neuron of the source feeds each place of the operator's input (-1: none of this layer), so that
+views, permutations, concatenations and padding cost nothing and need no operator of their own;
+None means the whole source layer in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cntgraph.network.expressions import Expression, literal
+from cntgraph.network.geometry import Index, decode, encode
+from cntgraph.network.operators import Operator, operator_from_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["LINK_KINDS", "Block", "LinkBatch"]
+
+LINK_KINDS = ("weight", "fixed", "identity", "scale", "select", "data")
+
+
+@dataclass(frozen=True, eq=False)
+class LinkBatch:
+    """Some links of one block, as columns."""
+
+    source: Index
+    target: Index
+    weight: np.ndarray[Any, np.dtype[np.float64]]
+    element: Index
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The links from one layer to another.
+
+    ``kind`` is dense, convolution, diagonal, fixed or opaque; ``link_kind`` is weight, fixed,
+    identity, scale, select or data. ``source_first`` and ``target_first`` are the ids of the first
+    neurons of the two layers.
+    """
+
+    name: str
+    source: str
+    target: str
+    link_kind: str
+    operator: Operator = field(repr=False)
+    weight: Expression = field(repr=False)
+    weights: Mapping[str, Tensor] = field(repr=False)
+    source_first: int = field(repr=False)
+    target_first: int = field(repr=False)
+    source_size: int = field(repr=False)
+    inputs: Index | None = field(default=None, repr=False)
+    operand: int = field(default=0, repr=False)
+
+    @property
+    def kind(self) -> str:
+        """The kind of operator."""
+        return self.operator.kind
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the model's tensors that its weights are computed from."""
+        return self.weight.parameters
+
+    @cached_property
+    def link_count(self) -> int:
+        """Number of links, counted without listing them."""
+        return int(self.counts()[0].sum())
+
+    @property
+    def tensor(self) -> Tensor:
+        """The weights as the operator takes them, where and as precise as they are stored."""
+        return self.weight.evaluate(self.weights)
+
+    @cached_property
+    def _inputs(self) -> Tensor | None:
+        import torch
+
+        return None if self.inputs is None else torch.from_numpy(self.inputs)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The operator's input (batch, size_in) from the values of the source layer."""
+        if self._inputs is None:
+            return x
+        index = self._inputs.to(x.device)
+        return x[:, index.clamp(min=0)].masked_fill(index < 0, 0)
+
+    def _scatter(self, y: Tensor, size: int) -> Tensor:
+        if self._inputs is None:
+            return y
+        index = self._inputs.to(y.device)
+        kept = index >= 0
+        return y.new_zeros(len(y), size).index_add_(1, index[kept], y[:, kept])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What this block adds to the target layer: (batch, source size) to (batch, target size)."""
+        w = self.weight.evaluate(self.weights, x.dtype)
+        return self.operator.forward(w.to(x.dtype), self.gather(x))
+
+    def transpose(self, y: Tensor) -> Tensor:
+        """The adjoint of `forward`: (batch, target size) to (batch, source size)."""
+        w = self.weight.evaluate(self.weights, y.dtype)
+        return self._scatter(self.operator.transpose(w.to(y.dtype), y), self.source_size)
+
+    def map(self, f: Callable[[Tensor], Tensor]) -> Block:
+        """The same links with ``f`` of their weights; ``f`` is applied to the float64 weights.
+
+        >>> block.map(torch.abs).forward(ones)          # absolute in-strength  # doctest: +SKIP
+        """
+        import torch
+
+        return replace(self, weight=literal(f(self.weight.evaluate(self.weights, torch.float64))))
+
+    def sums(self) -> tuple[Tensor, Tensor]:
+        """Positive and negative weights summed in float64 at each target and at each source.
+
+        Shapes (2, target size) and (2, source size), the positive sum first.
+        """
+        w = self.tensor
+        into, out = self.operator.sums(w)
+        index = self._inputs
+        if index is None:
+            return into, out
+        present = index.to(w.device) >= 0
+        if not bool(present.all()):
+            into = self.operator.masked_sums(w, present)
+        return into, self._scatter(out, self.source_size)
+
+    def counts(self) -> tuple[Tensor, Tensor]:
+        """Number of links into each target and out of each source, whatever their weight."""
+        into, out = self.operator.counts()
+        index = self._inputs
+        if index is None:
+            return into, out
+        present = index >= 0
+        if not bool(present.all()):
+            into = self._present_counts(present)
+        return into, self._scatter(out[None], self.source_size)[0]
+
+    def _present_counts(self, present: Tensor) -> Tensor:
+        import torch
+
+        if self.operator.kind in ("dense", "convolution"):
+            ones = torch.ones(self.tensor.shape, dtype=torch.float64)
+            return self.operator.masked_sums(ones, present.cpu())[0].round().to(torch.int64)
+        into = torch.zeros(self.operator.size_out, dtype=torch.int64)
+        for source, target, _ in self.operator.links(1_000_000):
+            kept = present[torch.from_numpy(source)]
+            into.index_add_(0, torch.from_numpy(target), kept.to(torch.int64))
+        return into
+
+    def links(self, batch: int = 1_000_000) -> Iterator[LinkBatch]:
+        """The links as columns of global neuron ids, at most ``batch`` at a time."""
+        entries = self.operator.entries(self.tensor.detach().cpu())
+        positions = self.operator.entries(self.weight.elements(self.weights)[1].cpu()).numpy()
+        for source, target, element in self.operator.links(batch):
+            if self.inputs is not None:
+                source = self.inputs[source]  # noqa: PLW2901 - the ids replace the places
+                kept = source >= 0
+                if not kept.all():
+                    source, target, element = source[kept], target[kept], element[kept]
+            yield LinkBatch(
+                source + self.source_first,
+                target + self.target_first,
+                _float64(entries, element),
+                positions[element],
+            )
+
+    @property
+    def parameter(self) -> str:
+        """The parameter that the elements of its links index."""
+        return self.weight.elements(self.weights)[0] if self.parameters else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads; the weights stay where they are."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "target": self.target,
+            "link_kind": self.link_kind,
+            "link_count": self.link_count,
+            "parameters": list(self.parameters),
+            "operator": self.operator.to_json(),
+            "weight": self.weight.to_json(),
+            "source_first": self.source_first,
+            "target_first": self.target_first,
+            "source_size": self.source_size,
+            "inputs": None if self.inputs is None else encode(self.inputs),
+            "operand": self.operand,
+        }
+
+    @staticmethod
+    def from_json(data: dict[str, Any], weights: Mapping[str, Tensor]) -> Block:
+        """The block that `to_json` described, bound to weights."""
+        return Block(
+            data["name"],
+            data["source"],
+            data["target"],
+            data["link_kind"],
+            operator_from_json(data["operator"]),
+            Expression.from_json(data["weight"]),
+            weights,
+            data["source_first"],
+            data["target_first"],
+            data["source_size"],
+            None if data["inputs"] is None else decode(data["inputs"]),
+            data["operand"],
+        )
+
+
+def _float64(entries: Tensor, element: Index) -> np.ndarray[Any, np.dtype[np.float64]]:
+    import torch
+
+    if entries.dtype not in (torch.float32, torch.float64):
+        entries = entries.to(torch.float64)
+    return entries.numpy()[element].astype(np.float64)

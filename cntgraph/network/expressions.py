@@ -1,0 +1,345 @@
+"""A weight of the network is an expression over the model's named tensors.
+
+Mostly that is one parameter as it is. Tied, transposed or sliced parameters, folded batch
+norms and reparametrised weights are the same parameters with tensor operators applied, so an
+epoch is another mapping of names to tensors and the expression is computed again. A `Call` is
+the same thing with holes in it: an activation or an opaque join, waiting for neurons' values.
+
+Both are plain values that go to JSON and come back; what comes back may name nothing but pure
+operators of PyTorch's ``aten`` library.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.errors import InputRefused
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+__all__ = [
+    "POINTWISE",
+    "REINDEXING",
+    "Call",
+    "Expression",
+    "Slot",
+    "literal",
+    "operator",
+    "parameter",
+    "short_name",
+]
+
+Weights = Mapping[str, "Tensor"]
+
+# An operator of these moves elements and never changes them, so it can be replayed on the
+# positions of the elements: that is how a link knows its parameter after a transpose or a slice.
+REINDEXING = frozenset(
+    """alias as_strided broadcast_to cat channel_shuffle chunk clone constant_pad_nd contiguous
+    detach diagonal expand expand_as flatten flip im2col index index_select lift_fresh_copy
+    movedim narrow native_channel_shuffle pad permute pixel_shuffle pixel_unshuffle
+    reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d
+    replication_pad3d reshape roll rot90 select select_scatter slice slice_scatter split
+    split_with_sizes squeeze stack swapaxes t tile to_copy _to_copy to transpose tril triu unbind
+    unflatten unfold unsqueeze unsqueeze_ view _unsafe_view _reshape_alias""".split()
+)
+
+# Activations: one value in, one value out, whatever the shape.
+POINTWISE = frozenset(
+    """abs acos asin atan celu clamp clamp_max clamp_min cos elu erf exp expm1 gelu hardshrink
+    hardsigmoid hardswish hardtanh leaky_relu log log1p log_sigmoid mish pow reciprocal relu relu6
+    round rsqrt selu sigmoid sign silu sin sinh softplus softshrink sqrt square tan tanh
+    threshold""".split()
+)
+
+_NAME = re.compile(r"aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
+_REFUSED = frozenset({"from_file"})  # the one pure operator that reads a file
+
+
+def operator(name: str) -> Callable[..., Any]:
+    """The pure ``aten`` operator of that name, ``aten.permute.default`` say."""
+    import torch
+
+    match = _NAME.fullmatch(name)
+    if match is None or match[1] in _REFUSED:
+        raise InputRefused(f"{name!r} is not an operator that a network may hold")
+    try:
+        found = getattr(getattr(torch.ops.aten, match[1]), match[2])
+    except AttributeError as missing:
+        raise InputRefused(
+            f"this PyTorch has no operator {name}",
+            why=f"torch is {torch.__version__}; the run was written by another version",
+            fix="export the run again",
+        ) from missing
+    if found._schema.is_mutable:
+        raise InputRefused(f"{name!r} changes its arguments, which a network may not")
+    return found  # type: ignore[no-any-return]
+
+
+def short_name(op: str) -> str:
+    """``leaky_relu`` of ``aten.leaky_relu.default``."""
+    return op.split(".")[1] if op.startswith("aten.") else op
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place in a `Call` where the values of an operand go."""
+
+    operand: int
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """A tensor computed from named tensors: ``op`` is ``parameter``, ``literal`` or an operator.
+
+    >>> import torch
+    >>> w = parameter("fc.weight")
+    >>> w.apply("aten.t.default").evaluate({"fc.weight": torch.tensor([[1., 2.]])}).shape
+    torch.Size([2, 1])
+    """
+
+    op: str
+    args: tuple[Any, ...] = ()
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    item: int | None = None
+
+    def apply(self, op: str, *args: Any, **kwargs: Any) -> Expression:
+        """This expression as the first argument of an operator."""
+        return Expression(op, (self, *args), tuple(kwargs.items()))
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the tensors it is computed from, in order of first use."""
+        return tuple(dict.fromkeys(_leaves((self,))))
+
+    @property
+    def is_parameter(self) -> bool:
+        """True for a parameter just as it is."""
+        return self.op == "parameter"
+
+    def evaluate(self, weights: Weights, dtype: torch.dtype | None = None) -> Tensor:
+        """The tensor, from these weights; floating leaves are cast to ``dtype`` first."""
+        if self.op == "parameter":
+            value = weights[self.args[0]]
+            return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+        if self.op == "literal":
+            value = self.args[0]
+            return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+        call = operator(self.op)
+        args, kwargs = _fill((self.args, self.kwargs), lambda e: e.evaluate(weights, dtype))
+        result = call(*args, **{k: v for k, v in kwargs if k not in _PLACEMENT})
+        return _item(result, self.item)
+
+    def elements(self, weights: Weights) -> tuple[str, Tensor]:
+        """The parameter behind each entry and its flat index in it, in the entry's own place.
+
+        Where several parameters meet (a folded batch norm, a weight norm) the first one that
+        has as many elements as the result gives the positions.
+        """
+        import torch
+
+        if self.op == "parameter":
+            shape = weights[self.args[0]].shape
+            return self.args[0], torch.arange(math.prod(shape)).reshape(shape)
+        operands = [a for a in _expressions(self.args) if a.parameters]
+        if short_name(self.op) in REINDEXING and operands:
+            name, index = operands[0].elements(weights)
+            replayed = _fill(
+                self.args, lambda e: index if e is operands[0] else e.evaluate(weights)
+            )
+            result = operator(self.op)(*replayed, **dict(self.kwargs))
+            return name, _item(result, self.item)
+        value = self.evaluate(weights)
+        for operand in operands:
+            name, index = operand.elements(weights)
+            if index.shape == value.shape:
+                return name, index
+        return (self.parameters or ("",))[0], torch.arange(value.numel()).reshape(value.shape)
+
+    def to_json(self) -> Any:
+        """Nested lists and strings that `from_json` reads."""
+        return _to_json(self)
+
+    @staticmethod
+    def from_json(data: Any) -> Expression:
+        """The expression that `to_json` wrote; only pure operators are accepted."""
+        found = _from_json(data)
+        if not isinstance(found, Expression):
+            raise InputRefused("an expression was expected in the network file")
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """An operator waiting for values: an activation, or a join of several operands."""
+
+    op: str
+    args: tuple[Any, ...] = (Slot(0),)
+    kwargs: tuple[tuple[str, Any], ...] = ()
+    item: int | None = None
+
+    def __call__(self, operands: list[Tensor], weights: Weights) -> Tensor:
+        """The operator's result on the operands, each of the shape it was traced with."""
+        dtype = next((x.dtype for x in operands if x.is_floating_point()), None)
+        args, kwargs = _fill(
+            (self.args, self.kwargs), lambda e: e.evaluate(weights, dtype), operands
+        )
+        return _item(operator(self.op)(*args, **dict(kwargs)), self.item)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the tensors that take part beside the operands."""
+        return tuple(dict.fromkeys(_leaves(self.args)))
+
+    @property
+    def pointwise(self) -> bool:
+        """True if every value is changed on its own, whatever the shape."""
+        return not self.parameters and short_name(self.op) in POINTWISE
+
+    def __str__(self) -> str:
+        shown = [_shown(a) for a in self.args[1:]]
+        shown += [f"{name}={_shown(value)}" for name, value in self.kwargs]
+        return short_name(self.op) + (f"({', '.join(shown)})" if shown else "")
+
+    def to_json(self) -> Any:
+        """Nested lists and strings that `from_json` reads."""
+        return _to_json(self)
+
+    @staticmethod
+    def from_json(data: Any) -> Call:
+        """The call that `to_json` wrote; only pure operators are accepted."""
+        found = _from_json(data)
+        if not isinstance(found, Call):
+            raise InputRefused("a call was expected in the network file")
+        return found
+
+
+def parameter(name: str) -> Expression:
+    """The parameter of that name as it is."""
+    return Expression("parameter", (name,))
+
+
+def literal(value: Tensor) -> Expression:
+    """A tensor that belongs to the architecture, not to the weights."""
+    return Expression("literal", (value,))
+
+
+_PLACEMENT = ("device", "layout", "pin_memory")  # results follow the weights, not the trace
+
+
+def _shown(argument: Any) -> str:
+    if isinstance(argument, Expression):
+        return "+".join(argument.parameters) or "constant"
+    return f"{argument:g}" if isinstance(argument, float) else str(argument)
+
+
+def _item(result: Any, item: int | None) -> Any:
+    return result if item is None else result[item]
+
+
+def _expressions(args: Any) -> Iterator[Expression]:
+    if isinstance(args, Expression):
+        yield args
+    elif isinstance(args, (list, tuple)):
+        for a in args:
+            yield from _expressions(a)
+
+
+def _leaves(args: Any) -> Iterator[str]:
+    for e in _expressions(args):
+        if e.op == "parameter":
+            yield e.args[0]
+        else:
+            yield from _leaves(e.args)
+
+
+def _fill(
+    args: Any, evaluate: Callable[[Expression], Tensor], operands: list[Tensor] | None = None
+) -> Any:
+    if isinstance(args, Expression):
+        return evaluate(args)
+    if isinstance(args, Slot):
+        assert operands is not None
+        return operands[args.operand]
+    if isinstance(args, (list, tuple)):
+        return type(args)(_fill(a, evaluate, operands) for a in args)
+    return args
+
+
+def _to_json(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, Expression) and value.op == "parameter":
+        return {"parameter": value.args[0]}
+    if isinstance(value, Expression) and value.op == "literal":
+        return {"literal": _tensor_to_json(value.args[0])}
+    if isinstance(value, (Expression, Call)):
+        kind = "expression" if isinstance(value, Expression) else "call"
+        kwargs = {name: _to_json(v) for name, v in value.kwargs}
+        return {kind: value.op, "args": _to_json(value.args), "kwargs": kwargs, "item": value.item}
+    if isinstance(value, Slot):
+        return {"slot": value.operand}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
+    if isinstance(value, (torch.device, torch.layout, torch.memory_format)):
+        return None
+    if isinstance(value, (list, tuple)):
+        return [_to_json(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    return value
+
+
+def _from_json(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, list):
+        return [_from_json(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if "parameter" in value:
+        return parameter(value["parameter"])
+    if "literal" in value:
+        return literal(_tensor_from_json(value["literal"]))
+    if "slot" in value:
+        return Slot(value["slot"])
+    if "float" in value:
+        return float(value["float"])
+    if "dtype" in value:
+        found = getattr(torch, value["dtype"])
+        if not isinstance(found, torch.dtype):
+            raise InputRefused(f"{value['dtype']!r} is not a type of tensor")
+        return found
+    kind, op = ("call", value.get("call")) if "call" in value else ("", value.get("expression"))
+    operator(str(op))
+    args = tuple(_from_json(a) for a in value["args"])
+    kwargs = tuple((str(k), _from_json(v)) for k, v in value["kwargs"].items())
+    return (Call if kind else Expression)(str(op), args, kwargs, value["item"])
+
+
+def _tensor_to_json(value: Tensor) -> dict[str, Any]:
+    import torch
+
+    data = value.detach().cpu().contiguous()
+    raw = data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b""
+    return {
+        "dtype": str(value.dtype).removeprefix("torch."),
+        "shape": list(value.shape),
+        "base64": base64.b64encode(raw).decode(),
+    }
+
+
+def _tensor_from_json(data: dict[str, Any]) -> Tensor:
+    import torch
+
+    dtype = getattr(torch, data["dtype"])
+    raw = bytearray(base64.b64decode(data["base64"]))
+    if not raw:
+        return torch.empty(data["shape"], dtype=dtype)
+    return torch.frombuffer(raw, dtype=dtype).reshape(data["shape"])

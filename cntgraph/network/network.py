@@ -1,0 +1,397 @@
+"""A network is layers of neurons joined by blocks; an epoch is the same network with other weights.
+
+Neuron ids run from 0 in layer order and never change within a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.errors import InputRefused, did_you_mean
+from cntgraph.network.blocks import LINK_KINDS, Block
+from cntgraph.network.geometry import Index, decode, encode
+from cntgraph.network.layers import Layer
+
+if TYPE_CHECKING:
+    import igraph
+    import networkx
+    import pandas as pd
+    import pyarrow as pa
+    import scipy.sparse
+    import torch
+    from torch import Tensor
+
+__all__ = ["Network", "Output"]
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """One tensor that the model returns: its shape and, for each place, a neuron or -1."""
+
+    shape: tuple[int, ...]
+    neurons: Index
+
+
+class Network:
+    """A trained network as layers and blocks, with the weights they are bound to.
+
+    Made by `cntgraph.trace` or read from a run; never changed afterwards.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        blocks: Sequence[Block],
+        outputs: Sequence[Output],
+        weights: Mapping[str, Tensor],
+        *,
+        coverage: Sequence[Mapping[str, Any]] = (),
+        batch_norm: str = "raw",
+    ) -> None:
+        self.layers: tuple[Layer, ...] = tuple(layers)
+        self.blocks: tuple[Block, ...] = tuple(blocks)
+        self.outputs: tuple[Output, ...] = tuple(outputs)
+        self.weights: Mapping[str, Tensor] = weights
+        self.batch_norm = batch_norm
+        self._coverage = tuple(dict(row) for row in coverage)
+
+    def __repr__(self) -> str:
+        path = " -> ".join(f"{layer.name}({layer.size})" for layer in self.layers[:8])
+        more = f" ... {len(self.layers)} layers" if len(self.layers) > 8 else ""
+        return f"<Network {path}{more}: {self.neuron_count:,} neurons, {self.link_count:,} links>"
+
+    @property
+    def neuron_count(self) -> int:
+        """Number of neurons."""
+        return self.layers[-1].last if self.layers else 0
+
+    @cached_property
+    def link_count(self) -> int:
+        """Number of trained links, counted without listing them; a zero weight is a link."""
+        return sum(b.link_count for b in self.blocks if b.link_kind == "weight")
+
+    @cached_property
+    def coverage(self) -> pd.DataFrame:
+        """What became of every parameter: columns parameter, elements, status, blocks, reason.
+
+        ``status`` is used (a block or bias holds it), folded (a batch norm) or unmapped.
+        """
+        import pandas as pd
+
+        columns = ["parameter", "elements", "status", "blocks", "reason"]
+        return pd.DataFrame(list(self._coverage), columns=columns)
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name."""
+        found = self._by_name.get(name)
+        if found is None:
+            raise InputRefused(f"no layer {name!r}", why=did_you_mean(name, self._by_name))
+        return found
+
+    @cached_property
+    def _by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @cached_property
+    def _blocks_into(self) -> dict[str, list[Block]]:
+        into: dict[str, list[Block]] = {layer.name: [] for layer in self.layers}
+        for block in self.blocks:
+            into[block.target].append(block)
+        return into
+
+    # -- other weights ------------------------------------------------------------------------
+
+    @cached_property
+    def tensor_names(self) -> tuple[str, ...]:
+        """Names of the model's tensors that the network is computed from."""
+        names: dict[str, None] = {}
+        for block in self.blocks:
+            names |= dict.fromkeys(block.parameters)
+        for layer in self.layers:
+            for part in (
+                layer.bias,
+                layer.gain,
+                layer.shift,
+                layer.value,
+                layer.function,
+                layer.join,
+            ):
+                names |= dict.fromkeys(part.parameters if part is not None else ())
+        return tuple(names)
+
+    def with_weights(self, state_dict: Mapping[str, Tensor]) -> Network:
+        """The same topology with the weights of a state dict, which are copied.
+
+        Tensors that the network does not use are ignored; a missing one, or one of another
+        shape, raises `InputRefused`.
+        """
+        missing = [name for name in self.tensor_names if name not in state_dict]
+        if missing:
+            raise InputRefused(
+                f"the weights lack {_some(missing)}",
+                why=f"they hold {_some(list(state_dict))}",
+                fix="give the state dict of the model that was traced",
+            )
+        wrong = [
+            f"{name} is {tuple(state_dict[name].shape)}, not {tuple(old.shape)}"
+            for name, old in self.weights.items()
+            if name in state_dict and state_dict[name].shape != old.shape
+        ]
+        if wrong:
+            raise InputRefused(
+                f"the weights have another shape: {_some(wrong)}",
+                fix="trace the model these weights belong to",
+            )
+        return self.bound_to({n: t.detach().clone() for n, t in state_dict.items()})
+
+    def bound_to(self, weights: Mapping[str, Tensor]) -> Network:
+        """The same topology over this very mapping of tensors, neither checked nor copied."""
+        blocks = [replace(block, weights=weights) for block in self.blocks]
+        network = Network(
+            self.layers,
+            blocks,
+            self.outputs,
+            weights,
+            coverage=self._coverage,
+            batch_norm=self.batch_norm,
+        )
+        network._topology = self._topology
+        for old, new in zip(self.blocks, blocks, strict=True):
+            if "link_count" in old.__dict__:
+                new.__dict__["link_count"] = old.link_count
+        return network
+
+    def to(self, device: torch.device | str) -> Network:
+        """The same network with its weights on a device; measures run where the weights are."""
+        return self.bound_to({name: t.to(device) for name, t in self.weights.items()})
+
+    @cached_property
+    def _topology(self) -> dict[str, Any]:
+        """What depends on the wiring alone, shared by all epochs of it."""
+        return {}
+
+    # -- the function -------------------------------------------------------------------------
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The model's outputs, computed by operators; inputs shaped as traced, batch of any size."""
+        given = [layer for layer in self.layers if layer.kind == "input"]
+        if len(inputs) != len(given):
+            raise InputRefused(f"{len(inputs)} inputs given, the network has {len(given)}")
+        values: dict[str, Tensor] = {}
+        for layer, x in zip(given, inputs, strict=True):
+            values[layer.name] = x.reshape(-1, layer.size)
+        batch = max((len(v) for v in values.values()), default=1)
+        for layer in self.layers:
+            if layer.name not in values:
+                values[layer.name] = self._values(layer, values, batch)
+        return tuple(self._output(o, values, batch) for o in self.outputs)
+
+    def _values(self, layer: Layer, values: dict[str, Tensor], batch: int) -> Tensor:
+        blocks = self._blocks_into[layer.name]
+        if layer.value is not None:
+            like = next(iter(values.values()), None)
+            constant = layer.value.evaluate(self.weights, like.dtype if like is not None else None)
+            return constant.reshape(1, -1).expand(batch, -1)
+        if layer.join is not None:
+            z = self._join(layer, blocks, values, batch)
+        else:
+            contributions = ((b, b.forward(values[b.source])) for b in blocks)
+            z = self.combine(layer, contributions)
+        return self.activate(layer, z)
+
+    def combine(self, layer: Layer, contributions: Iterable[tuple[Block, Tensor]]) -> Tensor:
+        """The pre-activation of a layer from what each block brings, (batch, size)."""
+        trained: Tensor | None = None
+        carried: Tensor | None = None
+        for block, y in contributions:
+            if block.link_kind == "weight":
+                trained = y if trained is None else trained + y
+            else:
+                carried = y if carried is None else carried + y
+        if trained is not None:
+            trained = self._affine(layer, trained)
+            return trained if carried is None else trained + carried
+        if carried is None:
+            raise InputRefused(f"nothing arrives at layer {layer.name}")
+        return self._affine(layer, carried)
+
+    def _affine(self, layer: Layer, z: Tensor) -> Tensor:
+        shape = (len(z), *layer.traced)
+        for part, join in ((layer.bias, "add"), (layer.gain, "mul"), (layer.shift, "add")):
+            if part is not None:
+                y = z.reshape(shape)
+                value = part.evaluate(self.weights, z.dtype)
+                z = (y + value if join == "add" else y * value).reshape(len(z), -1)
+        return z
+
+    def _join(
+        self, layer: Layer, blocks: list[Block], values: dict[str, Tensor], batch: int
+    ) -> Tensor:
+        assert layer.join is not None
+        operands: list[Tensor] = []
+        for k, shape in enumerate(layer.operands):
+            parts = [b.gather(values[b.source]) for b in blocks if b.operand == k]
+            operands.append(_total(parts).reshape(-1, *shape))
+        return _each(layer.join, operands, self.weights, batch)
+
+    def activate(self, layer: Layer, z: Tensor) -> Tensor:
+        """The activation of a layer applied to its sums, (batch, size)."""
+        if layer.function is None:
+            return z
+        if layer.function.pointwise:
+            return layer.function([z], self.weights)
+        return _each(layer.function, [z.reshape(-1, *layer.traced)], self.weights, len(z))
+
+    def _output(self, output: Output, values: dict[str, Tensor], batch: int) -> Tensor:
+        import torch
+
+        like = next(iter(values.values()))
+        flat = like.new_zeros(batch, len(output.neurons))
+        for layer in self.layers:
+            at = (output.neurons >= layer.first) & (output.neurons < layer.last)
+            if at.any():
+                index = torch.from_numpy(output.neurons[at] - layer.first).to(like.device)
+                picked = values[layer.name][:, index]
+                flat = flat.to(torch.promote_types(flat.dtype, picked.dtype))
+                flat[:, torch.from_numpy(at).to(like.device)] = picked.to(flat.dtype)
+        if output.shape and output.shape[0] == 1:
+            return flat.reshape(batch, *output.shape[1:])
+        return flat.reshape(output.shape) if batch == 1 else flat.reshape(batch, *output.shape)
+
+    # -- neurons and links --------------------------------------------------------------------
+
+    def neurons(self) -> pd.DataFrame:
+        """A row per neuron in id order: neuron, layer, index, channel, y, x (missing if meaningless)."""
+        import numpy as np
+        import pandas as pd
+
+        names = [layer.name for layer in self.layers]
+        sizes = [layer.size for layer in self.layers]
+        code = np.repeat(np.arange(len(names)), sizes)
+        table = pd.DataFrame({"neuron": np.arange(self.neuron_count, dtype=np.int64)})
+        table["layer"] = np.asarray(names, dtype=object)[code] if names else []
+        first = np.repeat([layer.first for layer in self.layers], sizes)
+        table["index"] = table["neuron"].to_numpy() - first
+        places = [layer.coordinates() for layer in self.layers]
+        for column in ("channel", "y", "x"):
+            known = [
+                place.get(column, np.full(size, -1))
+                for place, size in zip(places, sizes, strict=True)
+            ]
+            values = np.concatenate(known) if known else np.zeros(0, dtype=np.int64)
+            table[column] = pd.arrays.IntegerArray(values.astype(np.int64), values < 0)
+        return table
+
+    def links(
+        self, kinds: Sequence[str] = ("weight",), batch: int = 1_000_000
+    ) -> Iterator[pa.RecordBatch]:
+        """The links of these kinds in batches of constant memory.
+
+        Columns source, target (neuron ids), weight (float64), kind, parameter (name) and element
+        (flat index into that parameter).
+        """
+        import pyarrow as pa
+
+        _known_kinds(kinds)
+        for block in self.blocks:
+            if block.link_kind not in kinds:
+                continue
+            parameter = block.parameter
+            for links in block.links(batch):
+                count = len(links.source)
+                columns = {
+                    "source": links.source,
+                    "target": links.target,
+                    "weight": links.weight,
+                    "kind": pa.repeat(pa.scalar(block.link_kind), count),
+                    "parameter": pa.repeat(pa.scalar(parameter), count),
+                    "element": links.element,
+                }
+                yield pa.RecordBatch.from_pydict(columns)
+
+    def carrying_blocks(self, kinds: Sequence[str]) -> Iterator[Block]:
+        """The blocks whose links are of these kinds."""
+        _known_kinds(kinds)
+        return (block for block in self.blocks if block.link_kind in kinds)
+
+    # -- ways out -----------------------------------------------------------------------------
+
+    def to_igraph(self, kinds: Sequence[str] = ("weight",)) -> igraph.Graph:
+        """The explicit directed graph for igraph; see `cntgraph.graphs`."""
+        from cntgraph.graphs import to_igraph
+
+        return to_igraph(self, kinds)
+
+    def to_networkx(self, kinds: Sequence[str] = ("weight",)) -> networkx.DiGraph[int]:
+        """The explicit directed graph for NetworkX; see `cntgraph.graphs`."""
+        from cntgraph.graphs import to_networkx
+
+        return to_networkx(self, kinds)
+
+    def to_scipy(self, kinds: Sequence[str] = ("weight",)) -> scipy.sparse.csr_array:
+        """The weight matrix (source, target) as CSR float64; see `cntgraph.graphs`."""
+        from cntgraph.graphs import to_scipy
+
+        return to_scipy(self, kinds)
+
+    # -- storage ------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """The topology as JSON values, without weights; `from_json` reads it."""
+        return {
+            "batch_norm": self.batch_norm,
+            "neurons": self.neuron_count,
+            "links": self.link_count,
+            "layers": [layer.to_json() for layer in self.layers],
+            "blocks": [block.to_json() for block in self.blocks],
+            "outputs": [
+                {"shape": list(o.shape), "neurons": encode(o.neurons)} for o in self.outputs
+            ],
+            "coverage": [dict(row) for row in self._coverage],
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Network:
+        """The network that `to_json` described, bound to weights."""
+        layers = [Layer.from_json(layer) for layer in data["layers"]]
+        blocks = [Block.from_json(block, weights) for block in data["blocks"]]
+        outputs = [Output(tuple(o["shape"]), decode(o["neurons"])) for o in data["outputs"]]
+        return Network(
+            layers,
+            blocks,
+            outputs,
+            weights,
+            coverage=data["coverage"],
+            batch_norm=data["batch_norm"],
+        )
+
+
+def _known_kinds(kinds: Sequence[str]) -> None:
+    if isinstance(kinds, str):
+        raise InputRefused(f"kinds={kinds!r} is one word", fix=f"give a tuple: kinds=({kinds!r},)")
+    for kind in kinds:
+        if kind not in LINK_KINDS:
+            raise InputRefused(f"no links of kind {kind!r}", why=did_you_mean(kind, LINK_KINDS))
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _each(call: Any, operands: list[Tensor], weights: Mapping[str, Tensor], batch: int) -> Tensor:
+    """A call traced with a batch of one, applied to each sample of a batch."""
+    import torch
+
+    samples = [call([o[i % len(o)] for o in operands], weights).reshape(-1) for i in range(batch)]
+    return torch.stack(samples)
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,0 +1,225 @@
+"""A network in the making: layers whose wiring is still raw, and the rules that join them.
+
+While a model is interpreted every operator that computes makes a `Draft`, even an addition or an
+activation. Afterwards drafts are contracted, because a neuron is one pre-activation sum: an
+activation joins the layer it reads, a sum lands in the layer that nobody else reads, and a batch
+norm becomes the gain and shift of the layer before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+import numpy as np
+
+from cntgraph.network.expressions import Call, Expression
+from cntgraph.network.geometry import Index
+from cntgraph.network.operators import Convolution, Dense, Operator
+
+__all__ = ["Draft", "Part", "contract"]
+
+
+@dataclass(eq=False)
+class Part:
+    """One operator into a draft, reading raw neuron ids (0: nothing)."""
+
+    ids: Index
+    operator: Operator
+    weight: Expression
+    link_kind: str
+    operand: int = 0
+
+
+@dataclass(eq=False)
+class Draft:
+    """A layer in the making; ``first`` is the raw id of its first neuron."""
+
+    name: str
+    kind: str
+    traced: tuple[int, ...]
+    first: int
+    parts: list[Part] = field(default_factory=list)
+    bias: Expression | None = None
+    gain: Expression | None = None
+    shift: Expression | None = None
+    value: Expression | None = None
+    function: Call | None = None
+    join: Call | None = None
+    operands: tuple[tuple[int, ...], ...] = ()
+    norm: tuple[Expression, Expression] | None = None  # scale and shift of a batch norm
+    axis: int = 1  # of the channels in a batch norm
+    line: str = ""
+
+    @property
+    def size(self) -> int:
+        """Number of neurons."""
+        return math.prod(self.traced)
+
+
+class Wiring:
+    """Who reads whom, and where each raw neuron has gone."""
+
+    def __init__(self, drafts: list[Draft], outputs: list[Index]) -> None:
+        self.drafts = drafts
+        self.starts = np.asarray([d.first for d in drafts], dtype=np.int64)
+        self.home: dict[int, Draft] = {}  # first id of a draft -> the draft its neurons moved to
+        self.readers: Counter[int] = Counter()
+        self.returned: set[int] = set()
+        for draft in drafts:
+            for part in draft.parts:
+                self.readers.update(self.owners(part.ids))
+        for ids in outputs:
+            self.returned |= set(self.owners(ids))
+
+    def owners(self, ids: Index) -> list[int]:
+        """First ids of the drafts these neurons belonged to when they were made."""
+        found = np.unique(np.searchsorted(self.starts, ids[ids > 0], side="right") - 1)
+        return [int(self.starts[k]) for k in found]
+
+    def settled(self, draft: Draft) -> Draft:
+        """The draft that a draft's neurons live in now."""
+        while draft.first in self.home:
+            draft = self.home[draft.first]
+        return draft
+
+    def draft_of(self, neuron: int) -> Draft:
+        """The draft that made a neuron."""
+        return self.drafts[int(np.searchsorted(self.starts, neuron, side="right")) - 1]
+
+    def resolve(self, ids: Index) -> Index:
+        """The same neurons under the ids of the drafts they live in now."""
+        result = ids
+        for first in self.owners(ids):
+            draft = self.draft_of(first)
+            host = self.settled(draft)
+            if host is not draft:
+                mine = (ids >= first) & (ids < first + draft.size)
+                result = np.where(mine, ids - first + host.first, result)
+        return result
+
+    def host(self, part: Part) -> Draft | None:
+        """Where a part's neurons live, if it reads one hidden draft whole, in order and alone."""
+        read = self._whole(part)
+        return None if read is None else self.settled(read)
+
+    def _whole(self, part: Part) -> Draft | None:
+        """The draft that a part reads whole, in order and alone; None otherwise."""
+        ids = part.ids
+        if not len(ids) or ids[0] == 0 or ids[-1] - ids[0] != len(ids) - 1:
+            return None
+        draft = self.draft_of(int(ids[0]))
+        if draft.first != ids[0] or draft.size != len(ids) or not (np.diff(ids) == 1).all():
+            return None
+        alone = self.readers[draft.first] == 1 and draft.first not in self.returned
+        return draft if alone and draft.kind == "hidden" else None
+
+
+def contract(
+    drafts: list[Draft], outputs: list[Index], *, batch_norm: str
+) -> tuple[list[Draft], list[Index], set[str]]:
+    """The drafts that remain as layers, the outputs over them, and the parameters folded away."""
+    wiring = Wiring(drafts, outputs)
+    folded: set[str] = set()
+    for draft in drafts:
+        host = _join_activation(draft, wiring) or _fold_norm(draft, wiring, batch_norm, folded)
+        if host is not None:
+            wiring.home[draft.first] = host  # its neurons are the host's, and so are its readers
+        else:
+            _land_sum(draft, wiring)
+    kept = [d for d in drafts if d.first not in wiring.home]
+    for draft in kept:
+        for part in draft.parts:
+            part.ids = wiring.resolve(part.ids)
+    return kept, [wiring.resolve(ids) for ids in outputs], folded
+
+
+def _join_activation(draft: Draft, wiring: Wiring) -> Draft | None:
+    """An activation becomes an attribute of the layer whose sums it alone reads."""
+    if draft.function is None or len(draft.parts) != 1 or draft.shift is not None:
+        return None
+    if draft.parts[0].link_kind != "identity":
+        return None
+    host = wiring.host(draft.parts[0])
+    if host is None or host.function is not None:
+        return None
+    if host.traced != draft.traced and not draft.function.pointwise:
+        return None
+    host.function = draft.function
+    return host
+
+
+def _fold_norm(draft: Draft, wiring: Wiring, batch_norm: str, folded: set[str]) -> Draft | None:
+    """A batch norm becomes gain and shift of the trained layer before it, or scales its weights."""
+    if draft.norm is None:
+        return None
+    host = wiring.host(draft.parts[0])
+    if host is None or host.function or host.gain or host.shift or host.join:
+        return None
+    if any(part.link_kind != "weight" for part in host.parts) or host.traced != draft.traced:
+        return None
+    scale, shift = draft.norm
+    names = scale.parameters + shift.parameters
+    shape = [1] * len(draft.traced)
+    shape[draft.axis] = -1
+    if batch_norm == "raw":
+        host.gain = scale.apply("aten.view.default", shape)
+        host.shift = shift.apply("aten.view.default", shape)
+    elif not _scale_weights(host, scale, shift, shape, draft.axis):
+        return None
+    folded.update(names)
+    return host
+
+
+def _scale_weights(
+    host: Draft, scale: Expression, shift: Expression, shape: list[int], axis: int
+) -> bool:
+    for part in host.parts:
+        op = part.operator
+        channels_first = isinstance(op, Convolution) and not op.transposed and axis == 1
+        if not channels_first and not (isinstance(op, Dense) and axis == len(host.traced) - 1):
+            return False
+    for part in host.parts:
+        op = part.operator
+        assert isinstance(op, (Dense, Convolution))
+        over = scale.apply("aten.view.default", [-1, 1] + [1] * len(op.axes))
+        part.weight = part.weight.apply("aten.mul.Tensor", over)
+    placed = [e.apply("aten.view.default", shape) for e in (scale, shift)]
+    if host.bias is None:
+        host.bias = placed[1]
+    else:
+        scaled = host.bias.apply("aten.mul.Tensor", placed[0])
+        host.bias = scaled.apply("aten.add.Tensor", placed[1])
+    return True
+
+
+def _land_sum(draft: Draft, wiring: Wiring) -> None:
+    """A sum lands in the layer of the first operand that nobody else reads, a trained one first.
+
+    That layer moves to the place of the sum, since the other operands may come later.
+    """
+    if draft.join is not None or draft.norm is not None or draft.value is not None:
+        return
+    hosts = [(part, _landing(draft, part, wiring)) for part in draft.parts]
+    found = [(part, host) for part, host in hosts if host is not None]
+    trained = [(p, h) for p, h in found if any(q.link_kind == "weight" for q in h.parts)]
+    for part, host in (trained or found)[:1]:
+        _absorb(draft, part, host)
+        wiring.home[host.first] = draft
+
+
+def _landing(draft: Draft, part: Part, wiring: Wiring) -> Draft | None:
+    host = wiring.host(part) if part.link_kind == "identity" else None
+    if host is None or host.function is not None or host.join is not None or not host.parts:
+        return None
+    shaped = host.bias or host.gain or host.shift or draft.shift
+    return host if host.traced == draft.traced or not shaped else None
+
+
+def _absorb(draft: Draft, part: Part, host: Draft) -> None:
+    draft.parts = host.parts + [p for p in draft.parts if p is not part]
+    draft.name, draft.bias, draft.gain, draft.traced = host.name, host.bias, host.gain, host.traced
+    draft.line = draft.line or host.line
+    if host.shift is not None:
+        added = draft.shift
+        draft.shift = host.shift if added is None else added.apply("aten.add.Tensor", host.shift)

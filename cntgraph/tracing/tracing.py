@@ -1,0 +1,211 @@
+"""From an `nn.Module` to a `Network`, and the proof that the two compute the same."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.errors import InputRefused, ModelRefused, did_you_mean
+from cntgraph.network import Network
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+__all__ = ["Verification", "trace", "verify"]
+
+TOLERANCE = 1e-9  # relative to the largest output, in float64
+LISTABLE = 50_000_000  # links that a verification lists; beyond that operators alone are checked
+
+
+def trace(model: nn.Module, example_input: Any, *, batch_norm: str = "raw") -> Network:
+    """Turn a model into layers of neurons joined by blocks.
+
+    ``example_input`` is a tensor, a tuple of tensors, or the shape of one float tensor with its
+    batch of 1. ``batch_norm="raw"`` keeps the trained weights and gives the layer a gain and a
+    shift; ``"folded"`` scales the weights, so that they are those of the function. The model is
+    left as it was found. Weights are copied.
+
+    >>> import torch
+    >>> trace(torch.nn.Linear(3, 2), (1, 3))
+    <Network input(3) -> linear(2): 5 neurons, 6 links>
+
+    Raises `ModelRefused` where the model cannot be traced, `InputRefused` for a bad example.
+    """
+    from cntgraph.tracing.assembling import assemble
+    from cntgraph.tracing.exporting import example_tensors, export, unwrapped
+    from cntgraph.tracing.interpreting import Interpreter
+
+    if batch_norm not in ("raw", "folded"):
+        raise InputRefused(
+            f"batch_norm={batch_norm!r}", why=did_you_mean(batch_norm, ("raw", "folded"))
+        )
+    if not hasattr(model, "named_parameters"):
+        raise ModelRefused(
+            f"{type(model).__name__} is not a torch.nn.Module",
+            fix="give the model itself: the object you call on a batch",
+        )
+    model = unwrapped(model)
+    run = Interpreter(export(model, example_tensors(model, example_input)))
+    run.run()
+    return assemble(run, model, batch_norm=batch_norm)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How far a network's own forward is from its module's, as largest absolute differences.
+
+    ``error_links`` is None where the links were too many to list.
+    """
+
+    error_operators: float
+    error_links: float | None
+    largest_output: float
+    samples: int
+    link_count: int
+
+    @property
+    def passed(self) -> bool:
+        """True if both errors are within 1e-9 of the largest output."""
+        bound = TOLERANCE * max(1.0, self.largest_output)
+        by_links = self.error_links is None or self.error_links <= bound
+        return self.error_operators <= bound and by_links
+
+    def __repr__(self) -> str:
+        by_links = "not listed" if self.error_links is None else f"{self.error_links:.1e}"
+        return (
+            f"<Verification {'passed' if self.passed else 'FAILED'}: operators "
+            f"{self.error_operators:.1e}, links {by_links}; {self.link_count:,} links, "
+            f"{self.samples} samples, outputs up to {self.largest_output:.3g}>"
+        )
+
+
+def verify(
+    model: nn.Module, example_input: Any, *, samples: int = 3, batch_norm: str = "folded"
+) -> Verification:
+    """Compare the network's own forward with the module's, in float64 on random inputs.
+
+    Once by operators and once by summing every link that the network lists.
+
+    >>> import torch
+    >>> verify(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), (1, 3)).passed
+    True
+    """
+    import torch
+
+    from cntgraph.tracing.exporting import evaluating, example_tensors, unwrapped
+
+    if samples < 1:
+        raise InputRefused(f"samples={samples}", fix="give at least one sample")
+    model = unwrapped(model)
+    network = trace(model, example_input, batch_norm=batch_norm)
+    double = copy.deepcopy(model).to(torch.float64)
+    network = network.bound_to(
+        {n: t for n, t in double.state_dict().items() if n in network.tensor_names}
+        | {
+            n: t.to(torch.float64)
+            for n, t in network.weights.items()
+            if n not in double.state_dict()
+        }
+    )
+    listed = sum(b.link_count for b in network.blocks) <= LISTABLE
+    errors: list[tuple[float, float, float]] = []
+    with torch.no_grad(), evaluating(double):
+        for seed in range(samples):
+            inputs = _random_inputs(example_tensors(model, example_input), seed)
+            expected = _leaves(double(*inputs))
+            found = network.forward(*inputs)
+            by_links = forward_by_links(network)(*inputs) if listed else found
+            errors.append(
+                (
+                    _distance(expected, found),
+                    _distance(expected, by_links),
+                    max((float(e.abs().max()) for e in expected if e.numel()), default=0.0),
+                )
+            )
+    worst = [max(column) for column in zip(*errors, strict=True)]
+    return Verification(
+        worst[0], worst[1] if listed else None, worst[2], samples, network.link_count
+    )
+
+
+def forward_by_links(network: Network) -> Callable[..., tuple[Tensor, ...]]:
+    """The network's forward where each linear block is the sum over its listed links."""
+    from dataclasses import replace
+
+    blocks = [b if b.kind == "opaque" else replace(b, operator=_Listed(b)) for b in network.blocks]
+    listed = Network(network.layers, blocks, network.outputs, network.weights)
+    return listed.forward
+
+
+class _Listed:
+    """Stands where an operator stands and knows nothing but links."""
+
+    kind = "listed"
+
+    def __init__(self, block: Any) -> None:
+        self.block = block
+
+    def forward(self, w: Tensor, x: Tensor) -> Tensor:
+        """Sum weight times value over the links, one batch of links after another."""
+        import torch
+
+        block = self.block
+        size = block.operator.size_out
+        total = torch.zeros(len(x), size, dtype=torch.float64)
+        values = self._source(x)
+        for links in block.links():
+            source = torch.from_numpy(links.source - block.source_first)
+            target = torch.from_numpy(links.target - block.target_first)
+            weight = torch.from_numpy(links.weight)
+            total.index_add_(1, target, values[:, source] * weight)
+        return total
+
+    def _source(self, x: Tensor) -> Tensor:
+        """The values of the source layer, back from the operator's input."""
+        import torch
+
+        if self.block.inputs is None:
+            return x.cpu()
+        index = torch.from_numpy(self.block.inputs)
+        kept = index >= 0
+        values = torch.zeros(len(x), self.block.source_size, dtype=x.dtype)
+        values[:, index[kept]] = x.cpu()[:, kept]
+        return values
+
+
+def _random_inputs(like: tuple[Tensor, ...], seed: int) -> tuple[Tensor, ...]:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    inputs = []
+    for x in like:
+        if x.is_floating_point():
+            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+            inputs.append(noise.to(x.device))
+        else:
+            inputs.append(x)
+    return tuple(inputs)
+
+
+def _leaves(value: Any) -> list[torch.Tensor]:
+    import torch
+    from torch.utils import _pytree
+
+    return [x for x in _pytree.tree_leaves(value) if isinstance(x, torch.Tensor)]
+
+
+def _distance(expected: list[Tensor], found: tuple[Tensor, ...]) -> float:
+    import torch
+
+    worst = 0.0
+    for a, b in zip(expected, found, strict=True):
+        difference = (a.to(torch.float64).cpu() - b.to(torch.float64).cpu().reshape(a.shape)).abs()
+        agree = (a.cpu() == b.cpu().reshape(a.shape)) | (
+            a.isnan().cpu() & b.isnan().cpu().reshape(a.shape)
+        )
+        difference = difference.masked_fill(agree, 0.0).nan_to_num(nan=float("inf"))
+        worst = max(worst, float(difference.max()) if difference.numel() else 0.0)
+    return worst
