@@ -21,6 +21,7 @@ from cntgraph.errors import (
 )
 
 if TYPE_CHECKING:
+    from cntgraph.measures import layers, strength
     from cntgraph.network import Network
     from cntgraph.tracing import Verification, trace, verify
 
@@ -36,6 +37,8 @@ __all__ = [
     "Network",
     "RunDamaged",
     "Verification",
+    "layers",
+    "strength",
     "trace",
     "verify",
 ]
@@ -44,6 +47,8 @@ __all__ = [
 _HOMES = {
     "Network": "cntgraph.network",
     "Verification": "cntgraph.tracing",
+    "layers": "cntgraph.measures",
+    "strength": "cntgraph.measures",
     "trace": "cntgraph.tracing",
     "verify": "cntgraph.tracing",
 }

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     import igraph
     import networkx
     import pandas as pd
+    import numpy as np
     import pyarrow as pa
     import scipy.sparse
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
+
+    from cntgraph.network.expressions import Expression
 
 __all__ = ["Network", "Output"]
 
@@ -158,7 +162,7 @@ class Network:
             coverage=self._coverage,
             batch_norm=self.batch_norm,
         )
-        network._topology = self._topology
+        network.topology = self.topology
         for old, new in zip(self.blocks, blocks, strict=True):
             if "link_count" in old.__dict__:
                 new.__dict__["link_count"] = old.link_count
@@ -168,8 +172,29 @@ class Network:
         """The same network with its weights on a device; measures run where the weights are."""
         return self.bound_to({name: t.to(device) for name, t in self.weights.items()})
 
+    def bias(self, layer: Layer) -> NDArray[np.float64] | None:
+        """The bias of each of a layer's neurons, or None if it has none."""
+        return self._spread(layer, layer.bias)
+
+    def gain(self, layer: Layer) -> NDArray[np.float64] | None:
+        """The factor a batch norm gives each neuron's trained sum, or None."""
+        return self._spread(layer, layer.gain)
+
+    def shift(self, layer: Layer) -> NDArray[np.float64] | None:
+        """What is added to each neuron after the gain, or None."""
+        return self._spread(layer, layer.shift)
+
+    def _spread(self, layer: Layer, part: Expression | None) -> NDArray[np.float64] | None:
+        import torch
+
+        if part is None:
+            return None
+        value = part.evaluate(self.weights, torch.float64).detach().to(torch.float64)
+        spread: NDArray[np.float64] = value.expand(layer.traced).reshape(-1).cpu().numpy()
+        return spread
+
     @cached_property
-    def _topology(self) -> dict[str, Any]:
+    def topology(self) -> dict[str, Any]:
         """What depends on the wiring alone, shared by all epochs of it."""
         return {}
 

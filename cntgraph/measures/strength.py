@@ -1,0 +1,147 @@
+"""Node strength: the weights of a neuron's links, summed, straight from the operators.
+
+No link is listed. A block's in-strengths are the operator on ones and its out-strengths the
+adjoint on ones, positive and negative weights apart, in float64 and where the weights are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cntgraph.errors import InputRefused, did_you_mean
+from cntgraph.network import Layer, Network
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["CONVENTIONS", "STRENGTH_COLUMNS", "strength", "strengths_by_layer"]
+
+CONVENTIONS = ("plain", "paper")
+STRENGTH_COLUMNS = (
+    "strength",
+    "strength_in",
+    "strength_out",
+    "strength_positive",
+    "strength_negative",
+    "strength_absolute",
+    "degree_in",
+    "degree_out",
+)
+
+
+def strength(network: Network, *, convention: str = "plain") -> pd.DataFrame:
+    """Strength of every neuron: a row per neuron, in id order.
+
+    Columns: neuron, layer, index, strength, strength_in, strength_out, strength_positive,
+    strength_negative (<= 0), strength_absolute, degree_in, degree_out. Strength is signed and is
+    the sum of in and out; positive + negative = strength; positive - negative = absolute. Only
+    trained links count (kind ``weight``), and a zero weight is a link. Weights are summed in
+    float64 whatever their type; a NaN weight makes the strengths it enters NaN.
+
+    ``convention="plain"`` counts no bias and equals
+    ``igraph.Graph.strength(mode="all", weights="weight")`` of the explicit graph.
+    ``convention="paper"`` counts the bias as one more link into hidden and output neurons and adds
+    1 to every input (a link in) and output neuron (a link out), as the figures of La Malfa, La
+    Malfa, Nicosia and Latora (2021, arXiv 2110.02628) do.
+
+    >>> import torch, cntgraph as cnt
+    >>> layer = torch.nn.Linear(2, 1, bias=False)
+    >>> _ = torch.nn.init.constant_(layer.weight, 0.5)
+    >>> cnt.strength(cnt.trace(layer, (1, 2)))[["layer", "index", "strength"]]
+        layer  index  strength
+    0   input      0       0.5
+    1   input      1       0.5
+    2  linear      0       1.0
+    """
+    import numpy as np
+    import pandas as pd
+
+    sums, degrees = _sums(network, convention)
+    names = np.asarray([layer.name for layer in network.layers], dtype=object)
+    sizes = [layer.size for layer in network.layers]
+    firsts = np.repeat([layer.first for layer in network.layers], sizes)
+    neuron = np.arange(network.neuron_count, dtype=np.int64)
+    signed = sums[:, 0] + sums[:, 1]
+    positive, negative = sums[0, 0] + sums[1, 0], sums[0, 1] + sums[1, 1]
+    columns = {
+        "neuron": neuron,
+        "layer": names.repeat(sizes),
+        "index": neuron - firsts.astype(np.int64),
+        "strength": positive + negative,
+        "strength_in": signed[0],
+        "strength_out": signed[1],
+        "strength_positive": positive,
+        "strength_negative": negative,
+        "strength_absolute": positive - negative,
+        "degree_in": degrees[0],
+        "degree_out": degrees[1],
+    }
+    return pd.DataFrame(columns)
+
+
+def strengths_by_layer(network: Network, convention: str) -> dict[str, NDArray[np.float64]]:
+    """The signed strengths of each layer's neurons, by layer name."""
+    sums, _ = _sums(network, convention)
+    total = sums.sum(axis=(0, 1))
+    return {layer.name: total[layer.first : layer.last] for layer in network.layers}
+
+
+def _sums(network: Network, convention: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sums (in/out, positive/negative, neuron) and degrees (in/out, neuron)."""
+    import numpy as np
+
+    if convention not in CONVENTIONS:
+        raise InputRefused(
+            f"convention={convention!r}", why=did_you_mean(str(convention), CONVENTIONS)
+        )
+    sums = np.zeros((2, 2, network.neuron_count))
+    for block in network.blocks:
+        if block.link_kind == "weight":
+            into, out = block.sums()
+            target = slice(block.target_first, block.target_first + into.shape[1])
+            source = slice(block.source_first, block.source_first + block.source_size)
+            sums[0, :, target] += into.cpu().numpy()
+            sums[1, :, source] += out.cpu().numpy()
+    degrees = _degrees(network).copy()
+    if convention == "paper":
+        for layer in network.layers:
+            _add_open_ends(network, layer, sums, degrees)
+    return sums, degrees
+
+
+def _degrees(network: Network) -> NDArray[np.int64]:
+    """Links in and out of each neuron: the same for every epoch, so counted once."""
+    import numpy as np
+
+    known: NDArray[np.int64] | None = network.topology.get("degrees")
+    if known is None:
+        known = np.zeros((2, network.neuron_count), dtype=np.int64)
+        for block in network.blocks:
+            if block.link_kind == "weight":
+                into, out = block.counts()
+                known[0, block.target_first : block.target_first + len(into)] += into.numpy()
+                known[1, block.source_first : block.source_first + len(out)] += out.numpy()
+        network.topology["degrees"] = known
+    return known
+
+
+def _add_open_ends(
+    network: Network, layer: Layer, sums: NDArray[np.float64], degrees: NDArray[np.int64]
+) -> None:
+    """The paper's links from nowhere: a bias into a neuron, a unit link at either end."""
+    import numpy as np
+
+    here = slice(layer.first, layer.last)
+    if layer.kind == "input":
+        sums[0, 0, here] += 1.0
+        degrees[0, here] += 1
+    if layer.kind == "output":
+        sums[1, 0, here] += 1.0
+        degrees[1, here] += 1
+    bias = network.bias(layer)
+    if bias is not None:
+        sums[0, 0, here] += np.maximum(bias, 0.0)
+        sums[0, 1, here] += np.minimum(bias, 0.0)
+        degrees[0, here] += 1
