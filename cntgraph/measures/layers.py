@@ -47,9 +47,9 @@ def layers(
 
     ``fluctuation`` is the population standard deviation (ddof 0) of the strengths of the layer's
     neurons, Y_l = sqrt(mean((s - mean(s))^2)). The ``weight_`` columns describe the trained weights
-    of the links into the layer, each counted once (a kernel, not its unrolled copies), in convention
-    ``paper`` with each bias once: population deviation, biased skewness, excess kurtosis as SciPy's
-    defaults; NaN where a layer has no weights.
+    of the links into the layer, each counted once (a kernel, not its unrolled copies), in
+    convention ``paper`` with each bias once: population deviation, biased skewness and excess
+    kurtosis as SciPy's defaults; NaN where a layer has no weights.
 
     With ``shuffles`` > 0 the weights of every block are shuffled that often:
     ``fluctuation_null`` is the mean of Y over the shuffles, ``fluctuation_excess`` = Y / null and

@@ -100,7 +100,7 @@ class Block:
         return y.new_zeros(len(y), size).index_add_(1, index[kept], y[:, kept])
 
     def forward(self, x: Tensor) -> Tensor:
-        """What this block adds to the target layer: (batch, source size) to (batch, target size)."""
+        """What it adds to the target: (batch, source size) to (batch, target size)."""
         w = self.weight.evaluate(self.weights, x.dtype)
         return self.operator.forward(w.to(x.dtype), self.gather(x))
 
@@ -162,7 +162,7 @@ class Block:
         positions = self.operator.entries(self.weight.elements(self.weights)[1].cpu()).numpy()
         for source, target, element in self.operator.links(batch):
             if self.inputs is not None:
-                source = self.inputs[source]  # noqa: PLW2901 - the ids replace the places
+                source = self.inputs[source]
                 kept = source >= 0
                 if not kept.all():
                     source, target, element = source[kept], target[kept], element[kept]

@@ -127,14 +127,14 @@ class Expression:
         """The tensor, from these weights; floating leaves are cast to ``dtype`` first."""
         if self.op == "parameter":
             value = weights[self.args[0]]
-            return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+            return _cast(value, dtype)
         if self.op == "literal":
-            value = self.args[0]
-            return value.to(dtype) if dtype is not None and value.is_floating_point() else value
+            return _cast(self.args[0], dtype)
         call = operator(self.op)
         args, kwargs = _fill((self.args, self.kwargs), lambda e: e.evaluate(weights, dtype))
         result = call(*args, **{k: v for k, v in kwargs if k not in _PLACEMENT})
-        return _item(result, self.item)
+        # constants are made in the type they were traced with
+        return _cast(_picked(result, self.item), dtype)
 
     def elements(self, weights: Weights) -> tuple[str, Tensor]:
         """The parameter behind each entry and its flat index in it, in the entry's own place.
@@ -154,7 +154,7 @@ class Expression:
                 self.args, lambda e: index if e is operands[0] else e.evaluate(weights)
             )
             result = operator(self.op)(*replayed, **dict(self.kwargs))
-            return name, _item(result, self.item)
+            return name, _picked(result, self.item)
         value = self.evaluate(weights)
         for operand in operands:
             name, index = operand.elements(weights)
@@ -190,7 +190,7 @@ class Call:
         args, kwargs = _fill(
             (self.args, self.kwargs), lambda e: e.evaluate(weights, dtype), operands
         )
-        return _item(operator(self.op)(*args, **dict(kwargs)), self.item)
+        return _picked(operator(self.op)(*args, **dict(kwargs)), self.item)
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -239,8 +239,13 @@ def _shown(argument: Any) -> str:
     return f"{argument:g}" if isinstance(argument, float) else str(argument)
 
 
-def _item(result: Any, item: int | None) -> Any:
-    return result if item is None else result[item]
+def _picked(result: Any, item: int | None) -> Tensor:
+    tensor: Tensor = result if item is None else result[item]
+    return tensor
+
+
+def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return value.to(dtype) if dtype is not None and value.is_floating_point() else value
 
 
 def _expressions(args: Any) -> Iterator[Expression]:

@@ -60,7 +60,7 @@ class Axis:
         return (place, tap, step) if self.transposed else (step, tap, place)
 
     def incidence(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """How often each tap is applied at each output, and at each input: (outputs, taps), (size, taps)."""
+        """How often a tap is applied at each output and input: (outputs, taps), (size, taps)."""
         out, tap, source = self.triples
         at_output = np.zeros((self.outputs, self.taps))
         at_input = np.zeros((self.size, self.taps))

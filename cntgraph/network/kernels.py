@@ -18,7 +18,7 @@ __all__ = ["signed_sums"]
 Sums = NDArray[np.float64]
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
 def _matrix(w: Any, rows: Any, columns: Any) -> None:
     height, width = w.shape
     for a in range(height):
@@ -36,7 +36,7 @@ def _matrix(w: Any, rows: Any, columns: Any) -> None:
         rows[1, a] = negative
 
 
-@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
 def _taps(w: Any, rows: Any, columns: Any) -> None:
     height, width, taps = w.shape
     for a in range(height):

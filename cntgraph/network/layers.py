@@ -91,19 +91,24 @@ class Layer:
     @staticmethod
     def from_json(data: dict[str, Any]) -> Layer:
         """The layer that `to_json` described."""
-        expressions = {
-            name: Expression.from_json(data[name])
-            for name in ("bias", "gain", "shift", "value")
-            if name in data
-        }
-        calls = {name: Call.from_json(data[name]) for name in ("function", "join") if name in data}
+
+        def expression(name: str) -> Expression | None:
+            return Expression.from_json(data[name]) if name in data else None
+
+        def call(name: str) -> Call | None:
+            return Call.from_json(data[name]) if name in data else None
+
         return Layer(
             data["name"],
             data["kind"],
             tuple(data["shape"]),
             data["first"],
-            **expressions,
-            **calls,
+            bias=expression("bias"),
+            gain=expression("gain"),
+            shift=expression("shift"),
+            value=expression("value"),
+            function=call("function"),
+            join=call("join"),
             operands=tuple(tuple(shape) for shape in data["operands"]),
             traced=tuple(data["traced"]),
         )

@@ -18,8 +18,8 @@ from cntgraph.network.layers import Layer
 if TYPE_CHECKING:
     import igraph
     import networkx
-    import pandas as pd
     import numpy as np
+    import pandas as pd
     import pyarrow as pa
     import scipy.sparse
     import torch
@@ -201,7 +201,7 @@ class Network:
     # -- the function -------------------------------------------------------------------------
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The model's outputs, computed by operators; inputs shaped as traced, batch of any size."""
+        """The model's outputs, by operators; inputs as traced, a batch of any size."""
         given = [layer for layer in self.layers if layer.kind == "input"]
         if len(inputs) != len(given):
             raise InputRefused(f"{len(inputs)} inputs given, the network has {len(given)}")
@@ -289,7 +289,10 @@ class Network:
     # -- neurons and links --------------------------------------------------------------------
 
     def neurons(self) -> pd.DataFrame:
-        """A row per neuron in id order: neuron, layer, index, channel, y, x (missing if meaningless)."""
+        """A row per neuron in id order: neuron, layer, index, channel, y, x.
+
+        A coordinate that means nothing for a layer is missing.
+        """
         import numpy as np
         import pandas as pd
 

@@ -22,7 +22,6 @@ from cntgraph.errors import InputRefused
 from cntgraph.network.geometry import Axis, Index, Pattern, product_of_axes
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 __all__ = ["Convolution", "Dense", "Diagonal", "Fixed", "Opaque", "Operator", "operator_from_json"]
@@ -68,7 +67,7 @@ class Operator(ABC):
 
     @abstractmethod
     def sums(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """Positive and negative weights summed into each output (2, size_out) and out of each input."""
+        """Positive and negative weights summed at each output and input: (2, size)."""
 
     def entries(self, w: Tensor) -> Tensor:
         """The flat tensor that the elements of `links` point into."""
@@ -144,7 +143,7 @@ class _Channels(Operator):
         return [a.incidence() for a in self.axes]
 
     def _spread(self, sums: Tensor, side: int) -> Tensor:
-        """(..., channels, taps) to (..., copies * channels * positions), by how often a tap is applied."""
+        """(..., channels, taps) to (..., neurons), by how often a tap is applied at each."""
         import torch
 
         shape = sums.shape[:-1]
@@ -237,7 +236,7 @@ class Dense(_Channels):
 
 @dataclass(frozen=True, eq=False)
 class Convolution(_Channels):
-    """A convolution over any number of axes, transposed or not; weights are laid out as PyTorch's."""
+    """A convolution over one to three axes, transposed or not; weights laid out as PyTorch's."""
 
     kind: ClassVar[str] = "convolution"
     channels_in: int
@@ -369,8 +368,7 @@ class Fixed(Operator):
         return self._apply(w, y, p.target, p.source, p.size_in)
 
     def links(self, batch: int) -> Links:
-        for source, target, place in _pattern_links(self.pattern, batch):
-            yield source, target, place
+        yield from _pattern_links(self.pattern, batch)
 
     def counts(self) -> tuple[Tensor, Tensor]:
         return _pattern_counts(self.pattern)

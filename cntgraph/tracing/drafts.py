@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+
 import numpy as np
 
 from cntgraph.network.expressions import Call, Expression

@@ -35,6 +35,7 @@ class Exported:
     inputs: dict[str, str]  # placeholder -> argument of forward
     outputs: tuple[str, ...]
     state: dict[str, Tensor]  # every named tensor of the model
+    leaves: frozenset[str]  # paths of the modules without children
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -64,9 +65,7 @@ def example_tensors(model: nn.Module, example_input: Any) -> tuple[Tensor, ...]:
     """The example as tensors of a batch of one, on the model's device."""
     import torch
 
-    first = next(model.parameters(), None)
-    if first is None:
-        first = next(model.buffers(), None)
+    first: Tensor | None = next(iter((*model.parameters(), *model.buffers())), None)
     device = first.device if first is not None else torch.device("cpu")
     if isinstance(example_input, torch.Tensor):
         example_input = (example_input,)
@@ -77,7 +76,7 @@ def example_tensors(model: nn.Module, example_input: Any) -> tuple[Tensor, ...]:
             dtype = first.dtype if first is not None and first.is_floating_point() else None
             return (torch.zeros(tuple(example_input), dtype=dtype, device=device),)
         if all(isinstance(x, torch.Tensor) for x in example_input):
-            given = tuple(x.detach().to(device) for x in example_input)
+            given = tuple(torch.as_tensor(x).detach().to(device) for x in example_input)
             return _one_sample(model, given)
     raise InputRefused(
         f"example_input is {_described(example_input)}",
@@ -124,15 +123,27 @@ def export(model: nn.Module, tensors: tuple[Tensor, ...]) -> Exported:
         placeholder, target = spec.arg.name, spec.target
         if target is None:
             continue
-        name = target.removeprefix(f"{_INNER}.")
+        name = _first_name(model, target.removeprefix(f"{_INNER}."))
         if target in program.state_dict:
             parameters[placeholder] = name
         elif isinstance(program.constants.get(target), torch.Tensor):
             constants[placeholder] = program.constants[target].detach().clone()
     state = {n.removeprefix(f"{_INNER}."): t for n, t in program.state_dict.items()}
+    state |= {name: state[name] for name in parameters.values() if name in state}
     inputs = dict(zip(signature.user_inputs, _argument_names(model, tensors), strict=False))
     outputs = tuple(str(name) for name in signature.user_outputs)
-    return Exported(program.graph, parameters, constants, inputs, outputs, state)
+    leaves = frozenset(path for path, m in model.named_modules() if not any(m.children()))
+    return Exported(program.graph, parameters, constants, inputs, outputs, state, leaves)
+
+
+def _first_name(model: nn.Module, name: str) -> str:
+    """The first of the names that a tied tensor has."""
+    named = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    tensor = dict(named).get(name)
+    return next((n for n, t in named if t is tensor), name) if tensor is not None else name
 
 
 def _program(model: nn.Module, tensors: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
@@ -152,7 +163,8 @@ def _program(model: nn.Module, tensors: tuple[Tensor, ...]) -> torch.export.Expo
         wrapped = Wrapped().eval()
         try:
             with torch.no_grad():
-                return torch.export.export(wrapped, tensors).run_decompositions({})
+                program: torch.export.ExportedProgram = torch.export.export(wrapped, tensors)
+                return program.run_decompositions({})
         except Exception as failure:  # the exporter raises whatever the model's own code raises
             raise _refusal(model, tensors, failure) from failure
 
@@ -192,7 +204,7 @@ def _refusal(model: nn.Module, tensors: tuple[Tensor, ...], failure: Exception) 
     line = user_line(text)
     if "Guard" in type(failure).__name__ or "data-dependent" in text.lower():
         fix = "the way through forward must not depend on values: compute both and select"
-    elif len(tensors) == 1 and "shape" in text or "size" in text or "expected" in text.lower():
+    elif any(word in text.lower() for word in ("shape", "size", "expected")):
         fix = "give the input shape the model takes, with its batch of 1: (1, 3, 32, 32)"
     else:
         fix = "see that torch.export.export(model.eval(), args) works on this model"

@@ -40,14 +40,14 @@ __all__ = ["Interpreter", "flat"]
 # Constants even where they are given activities: they take their shape and type alone.
 SHAPE_ONLY = frozenset(
     """zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty
-    rand_like randn_like""".split()
+    rand_like randn_like fill""".split()
 )
 ONE = literal(torch.tensor(1.0, dtype=torch.float64))
 
 
 def flat(ids: Tensor) -> Index:
     """Ids as a flat array."""
-    return ids.reshape(-1).numpy()  # type: ignore[no-any-return]
+    return ids.reshape(-1).numpy()
 
 
 class Interpreter:
@@ -72,7 +72,7 @@ class Interpreter:
                 self._finish(node)
             else:
                 raise ModelRefused(
-                    f"the traced graph holds {node.op} {node.target}, which has no meaning as neurons"
+                    f"the traced graph holds {node.op} {node.target}, which no neuron means"
                 )
 
     # -- what enters and leaves ---------------------------------------------------------------
@@ -94,8 +94,7 @@ class Interpreter:
             value = self.values.get(by_name[name]) if name in by_name else None
             if value is None:
                 continue
-            shape = tuple(by_name[name].meta["val"].shape)
-            self.outputs.append(self.neurons(value, shape, f"output_{len(self.outputs)}"))
+            self.outputs.append(self.neurons(value, f"output_{len(self.outputs)}"))
 
     # -- one node -----------------------------------------------------------------------------
 
@@ -133,8 +132,8 @@ class Interpreter:
         """An expression: no activity reaches it."""
         value = node.meta.get("val")
         if short_name(op) in SHAPE_ONLY and isinstance(value, torch.Tensor):
-            if short_name(op) in ("zeros_like", "new_zeros", "ones_like", "new_ones"):
-                fill = 0.0 if "zeros" in op else 1.0
+            fill = _fill_value(short_name(op), args)
+            if fill is not None:
                 return Expression(
                     "aten.full.default", (list(value.shape), fill), (("dtype", value.dtype),)
                 )
@@ -159,8 +158,10 @@ class Interpreter:
             if name in args:
                 args.pop(name)
         target: Any = node.target
-        if short_name(f"aten.{target._opname}.x") in ("_to_copy", "to"):
+        if target._opname in ("_to_copy", "to"):
             return next(v for v in args.values() if isinstance(v, torch.Tensor))
+        if target._opname in ("view", "_unsafe_view"):
+            return args["self"].reshape(args["size"])  # ids need not lie in memory as values do
         try:
             return _as_ids(_invoke(target, args))
         except (NotImplementedError, RuntimeError):
@@ -173,7 +174,7 @@ class Interpreter:
             known = value.evaluate(self.exported.state) if self._known(value) else None
             if known is not None and not known.is_floating_point():
                 return known.cpu()  # an index or a mask
-            return self.neurons(value, None, self.name(node) + ".constant")
+            return self.neurons(value, self.name(node) + ".constant")
         if isinstance(value, (list, tuple)):
             return [self._ids_or_value(v, node) for v in value]
         return value
@@ -203,7 +204,7 @@ class Interpreter:
         self._next += draft.size
         return torch.arange(draft.first, self._next).reshape(traced)
 
-    def neurons(self, value: Any, shape: tuple[int, ...] | None, name: str) -> Tensor:
+    def neurons(self, value: Any, name: str) -> Tensor:
         """Ids of a value; a constant becomes a layer of constant neurons, zeros become id 0."""
         if not isinstance(value, Expression):
             ids: Tensor = value
@@ -326,13 +327,16 @@ class Interpreter:
 
     def name(self, node: Node, weight: Expression | None = None) -> str:
         """The user's module path; for what no leaf module computes, the path and the operator."""
-        if weight is not None and weight.parameters:
-            return _module_of(weight.parameters[0])
         stack = list(node.meta.get("nn_module_stack", {}).values())
-        paths = [(str(path), kind) for path, kind in stack]
-        path = paths[-1][0].removeprefix("model").removeprefix(".") if paths else ""
+        path = str(stack[-1][0]).removeprefix("model").removeprefix(".") if stack else ""
+        path = path.partition("@")[0]  # the exporter numbers the calls of a module used twice
         short = str(getattr(node.target, "_opname", node.name)).strip("_")
-        if path and _is_leaf(paths[-1][1]):
+        leaf = bool(path) and path in self.exported.leaves
+        if weight is not None and weight.parameters:
+            module = _module_of(weight.parameters[0])
+            # a tied weight is named after one module and used by another
+            return path if leaf and not module.startswith(path) else module
+        if leaf:
             return path
         return f"{path}.{short}" if path else short
 
@@ -342,8 +346,8 @@ class Interpreter:
 
 
 def _module_of(name: str) -> str:
-    path = name.split(".parametrizations.")[0] if ".parametrizations." in name else name
-    if path != name:
+    path, parametrized, _ = name.partition(".parametrizations.")
+    if parametrized:
         return path
     head, _, last = name.rpartition(".")
     if last in ("weight", "weight_orig", "weight_v", "weight_g"):
@@ -351,11 +355,6 @@ def _module_of(name: str) -> str:
     if last.endswith("_weight"):
         return f"{head}.{last.removesuffix('_weight')}".removeprefix(".")
     return name
-
-
-def _is_leaf(kind: Any) -> bool:
-    text = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    return text.startswith("torch.nn.modules.") and not text.endswith(("Sequential", "ModuleList"))
 
 
 def _resolved(value: Any, values: dict[Node, Any]) -> Any:
@@ -428,6 +427,12 @@ def _slotted(value: Any, operands: list[Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_slotted(v, operands) for v in value]
     return value
+
+
+def _fill_value(name: str, args: Any) -> float | None:
+    if name == "fill":
+        return None if isinstance(args[1], Expression) else float(args[1])
+    return {"zeros_like": 0.0, "new_zeros": 0.0, "ones_like": 1.0, "new_ones": 1.0}.get(name)
 
 
 def _shape_only(value: Any, node: Node) -> Any:

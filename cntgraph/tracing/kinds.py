@@ -70,7 +70,7 @@ def addmm(run: Interpreter, node: Node, bound: Bound) -> Any:
 @handles("mm", "matmul")
 def matmul(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A product with a matrix of weights on either side."""
-    a, b = bound["self"], bound.get("mat2", bound.get("other"))
+    a, b = bound["self"], bound["mat2"] if "mat2" in bound else bound["other"]
     if _activity(a):
         return _product(run, node, {"input": a}, b)
     if _activity(b) and b.ndim == 2 and len(node.meta["val"].shape) == 2:
@@ -226,6 +226,13 @@ def identity(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Nothing happens in evaluation mode."""
     x = bound.get("input", bound.get("self"))
     return [x, None] if node.target._opname == "native_dropout" else x  # type: ignore[union-attr]
+
+
+@handles("copy")
+def copy(run: Interpreter, node: Node, bound: Bound) -> Any:
+    """An assignment in place, made functional: the values are those of the source."""
+    source = run.neurons(bound["src"], run.name(node))
+    return source.expand(node.meta["val"].shape)
 
 
 # -- pooling ------------------------------------------------------------------------------------

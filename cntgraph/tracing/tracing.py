@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.errors import InputRefused, ModelRefused, did_you_mean
-from cntgraph.network import Network
+from cntgraph.network import Block, Network
 
 if TYPE_CHECKING:
     import torch
@@ -133,47 +133,28 @@ def verify(
 
 def forward_by_links(network: Network) -> Callable[..., tuple[Tensor, ...]]:
     """The network's forward where each linear block is the sum over its listed links."""
-    from dataclasses import replace
-
-    blocks = [b if b.kind == "opaque" else replace(b, operator=_Listed(b)) for b in network.blocks]
-    listed = Network(network.layers, blocks, network.outputs, network.weights)
-    return listed.forward
+    blocks = [b if b.kind == "opaque" else _ByLinks(**_fields(b)) for b in network.blocks]
+    return Network(network.layers, blocks, network.outputs, network.weights).forward
 
 
-class _Listed:
-    """Stands where an operator stands and knows nothing but links."""
+def _fields(block: Block) -> dict[str, Any]:
+    """The fields of a block by name."""
+    return {f.name: getattr(block, f.name) for f in fields(block)}
 
-    kind = "listed"
 
-    def __init__(self, block: Any) -> None:
-        self.block = block
+class _ByLinks(Block):
+    """A block that knows nothing of its operator but the links."""
 
-    def forward(self, w: Tensor, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Sum weight times value over the links, one batch of links after another."""
         import torch
 
-        block = self.block
-        size = block.operator.size_out
-        total = torch.zeros(len(x), size, dtype=torch.float64)
-        values = self._source(x)
-        for links in block.links():
-            source = torch.from_numpy(links.source - block.source_first)
-            target = torch.from_numpy(links.target - block.target_first)
-            weight = torch.from_numpy(links.weight)
-            total.index_add_(1, target, values[:, source] * weight)
-        return total
-
-    def _source(self, x: Tensor) -> Tensor:
-        """The values of the source layer, back from the operator's input."""
-        import torch
-
-        if self.block.inputs is None:
-            return x.cpu()
-        index = torch.from_numpy(self.block.inputs)
-        kept = index >= 0
-        values = torch.zeros(len(x), self.block.source_size, dtype=x.dtype)
-        values[:, index[kept]] = x.cpu()[:, kept]
-        return values
+        total = torch.zeros(len(x), self.operator.size_out, dtype=torch.float64)
+        for links in self.links():
+            source = torch.from_numpy(links.source - self.source_first)
+            target = torch.from_numpy(links.target - self.target_first)
+            total.index_add_(1, target, x.cpu()[:, source] * torch.from_numpy(links.weight))
+        return total.to(x.device)
 
 
 def _random_inputs(like: tuple[Tensor, ...], seed: int) -> tuple[Tensor, ...]:
