@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,7 +73,10 @@ def example_tensors(model: nn.Module, example_input: Any) -> tuple[Tensor, ...]:
     if isinstance(example_input, (list, tuple, torch.Size)) and example_input:
         if all(isinstance(n, int) and not isinstance(n, bool) for n in example_input):
             if min(example_input) < 1:
-                raise InputRefused(f"the input shape {tuple(example_input)} has an empty axis")
+                raise InputRefused(
+                    f"the input shape {tuple(example_input)} has an empty axis",
+                    fix="give the length of every axis, with a batch of 1: (1, 3, 32, 32)",
+                )
             dtype = first.dtype if first is not None and first.is_floating_point() else None
             return (torch.zeros(tuple(example_input), dtype=dtype, device=device),)
         if all(isinstance(x, torch.Tensor) for x in example_input):
@@ -184,10 +188,11 @@ def _initialised(model: nn.Module) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """The exporter's own warnings concern deployment, not measurement."""
-    loggers = [logging.getLogger(name) for name in ("torch.export", "torch._export", "torch.fx")]
+    names = ("torch.export", "torch._export", "torch.fx", "torch._subclasses.fake_tensor")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -201,10 +206,11 @@ def _refusal(model: nn.Module, tensors: tuple[Tensor, ...], failure: Exception) 
     shapes = ", ".join(str(tuple(x.shape)) for x in tensors)
     text = str(failure).strip()
     first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    line = user_line(text)
+    frames = "".join(traceback.format_tb(failure.__traceback__))
+    line = user_line(text) or user_line(frames)
     if "Guard" in type(failure).__name__ or "data-dependent" in text.lower():
         fix = "the way through forward must not depend on values: compute both and select"
-    elif any(word in text.lower() for word in ("shape", "size", "expected")):
+    elif any(word in text.lower() for word in ("shape", "size", "expected", " dim")):
         fix = "give the input shape the model takes, with its batch of 1: (1, 3, 32, 32)"
     else:
         fix = "see that torch.export.export(model.eval(), args) works on this model"

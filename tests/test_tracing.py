@@ -1,0 +1,248 @@
+"""A traced network is its module: same function, same names, every parameter accounted for."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from models import ZOO, Dense, LeNet, Residual, build, traced_network
+from torch import nn
+from torch.utils import _pytree
+
+import cntgraph as cnt
+
+
+@pytest.fixture(scope="module", params=ZOO, ids=str)
+def traced(request):
+    model, example = build(request.param)
+    return model, example, {n: traced_network(request.param, n) for n in ("raw", "folded")}
+
+
+def random_inputs(network, batch=1):
+    given = [layer for layer in network.layers if layer.kind == "input"]
+    return [torch.randn(batch, *layer.traced[1:]) for layer in given]
+
+
+@pytest.mark.parametrize("batch_norm", ["raw", "folded"])
+def test_verify_passes_by_operators_and_by_links(traced, batch_norm):
+    model, example, _ = traced
+    found = cnt.verify(model, example, samples=2, batch_norm=batch_norm)
+    assert found.passed
+    assert found.error_operators <= 1e-12
+    assert found.error_links <= 1e-12
+    assert "passed" in repr(found)
+
+
+def test_a_batch_is_its_samples(traced):
+    model, _, networks = traced
+    inputs = random_inputs(networks["raw"], batch=3)
+    with torch.no_grad():
+        expected = _pytree.tree_leaves(model.eval()(*inputs))
+        for network in networks.values():
+            for a, b in zip(expected, network.forward(*inputs), strict=True):
+                torch.testing.assert_close(b.reshape(a.shape), a, atol=1e-5, rtol=1e-4)
+
+
+def test_every_parameter_is_accounted_for(traced):
+    model, _, networks = traced
+    coverage = networks["raw"].coverage
+    assert list(coverage["parameter"]) == [n for n, _ in model.named_parameters()]
+    assert set(coverage["status"]) <= {"used", "folded", "unmapped"}
+    assert (coverage.loc[coverage["status"] == "unmapped", "reason"] != "").all()
+    assert list(coverage["elements"]) == [p.numel() for p in model.parameters()]
+
+
+def test_the_topology_survives_json(traced):
+    _, _, networks = traced
+    for network in networks.values():
+        text = json.dumps(network.to_json())
+        twin = cnt.Network.from_json(json.loads(text), network.weights)
+        inputs = random_inputs(network)
+        for a, b in zip(network.forward(*inputs), twin.forward(*inputs), strict=True):
+            assert torch.equal(a, b)
+        assert [str(a) for a in twin.layers] == [str(a) for a in network.layers]
+
+
+def test_ids_run_through_the_layers(traced):
+    _, _, networks = traced
+    network = networks["raw"]
+    firsts = np.cumsum([0] + [layer.size for layer in network.layers])
+    assert [layer.first for layer in network.layers] == firsts[:-1].tolist()
+    neurons = network.neurons()
+    assert neurons["neuron"].tolist() == list(range(network.neuron_count))
+    assert neurons.groupby("layer", sort=False).size().tolist() == [a.size for a in network.layers]
+    position = {layer.name: k for k, layer in enumerate(network.layers)}
+    assert all(position[b.source] < position[b.target] for b in network.blocks)
+
+
+def test_links_point_at_their_parameter(traced):
+    _, _, networks = traced
+    network = networks["raw"]
+    state = {n: t.reshape(-1).to(torch.float64).numpy() for n, t in network.weights.items()}
+    plain = {b.parameter for b in network.blocks if b.link_kind == "weight" and b.parameters}
+    for batch in network.links(batch=500):
+        name = batch.column("parameter")[0].as_py()
+        if name in plain and "parametrizations" not in name:
+            found = state[name][batch.column("element").to_numpy()]
+            np.testing.assert_array_equal(found, batch.column("weight").to_numpy())
+    assert sum(b.num_rows for b in network.links()) == network.link_count
+
+
+def test_layers_carry_the_users_names():
+    model, example = build("residual")
+    network = cnt.trace(model, example)
+    names = {layer.name: layer for layer in network.layers}
+    assert next(iter(names)) == "x"
+    assert names["conv1"].shape == (8, 8, 8)
+    assert names["conv1"].activation == "relu"
+    assert names["conv2"].activation == "relu"
+    assert names["fc"].kind == "output"
+    assert [layer.name for layer in traced_network("dense").layers] == [
+        "image",
+        "fc.0",
+        "fc.1",
+        "fc.2",
+    ]
+
+
+def test_the_sum_lands_in_the_layer_nobody_else_reads():
+    model, example = build("residual")
+    network = cnt.trace(model, example)
+    into = [(b.source, b.link_kind) for b in network.blocks if b.target == "conv2"]
+    assert into == [("conv1", "weight"), ("conv1", "identity")]
+
+
+def test_batch_norm_raw_keeps_the_trained_weights_and_folded_scales_them():
+    model, example = build("residual")
+    raw, folded = (cnt.trace(model, example, batch_norm=n) for n in ("raw", "folded"))
+    block = {
+        n: next(b for b in net.blocks if b.target == "conv1")
+        for n, net in (("raw", raw), ("folded", folded))
+    }
+    assert torch.equal(block["raw"].tensor, model.conv1.weight)
+    scale = model.bn1.weight / (model.bn1.running_var + model.bn1.eps).sqrt()
+    wanted = model.conv1.weight * scale.view(-1, 1, 1, 1)
+    torch.testing.assert_close(block["folded"].tensor, wanted)
+    assert raw.layer("conv1").gain is not None
+    assert folded.layer("conv1").gain is None
+    status = raw.coverage.set_index("parameter")["status"]
+    assert status["bn1.weight"] == "folded"
+    # bn3 reads a concatenation whose parts others read as well: a diagonal of its own
+    assert status["bn3.weight"] == "used"
+    assert {b.link_kind for b in raw.blocks if b.target == "bn3"} == {"scale"}
+
+
+def test_pooling_and_softmax_bring_no_weights():
+    network = traced_network("lenet")
+    kinds = {(b.source, b.target): b.link_kind for b in network.blocks}
+    assert kinds["conv1", "avg_pool2d"] == "fixed"
+    assert kinds["conv2", "max_pool2d"] == "select"
+    assert network.layer("fc3").activation == "log_softmax(1)"
+    selected = sum(b.num_rows for b in network.links(kinds=("select",)))
+    assert selected == 16 * 1 * 1 * 4
+
+
+def test_an_unknown_operator_is_opaque_and_named():
+    network = traced_network("recurrent")
+    coverage = network.coverage.set_index("parameter")
+    assert coverage.loc["lstm.weight_ih_l0", "status"] == "unmapped"
+    assert "aten.lstm" in coverage.loc["lstm.weight_ih_l0", "reason"]
+    assert "models.py" in coverage.loc["lstm.weight_ih_l0", "reason"]
+    assert network.link_count == 10
+
+
+def test_dead_parameters_are_listed():
+    coverage = traced_network("reparametrised").coverage.set_index("parameter")
+    assert coverage.loc["unused.weight", "status"] == "unmapped"
+    assert "does not use" in coverage.loc["unused.weight", "reason"]
+
+
+def test_the_model_is_left_as_it_was_found():
+    model, example = build("residual")
+    model.train()
+    model.bn2.eval()
+    handle = model.fc.register_forward_hook(lambda *a: None)
+    flags = {name: m.training for name, m in model.named_modules()}
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    network = cnt.trace(model, example)
+    cnt.verify(model, example, samples=1)
+    assert {name: m.training for name, m in model.named_modules()} == flags
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert model.fc._forward_hooks
+    assert all(p.requires_grad for p in model.parameters())
+    handle.remove()
+    with torch.no_grad():
+        model.fc.weight.fill_(7)
+    assert not (network.weights["fc.weight"] == 7).any()
+
+
+def test_a_batch_of_examples_is_a_batch_of_one():
+    model, _ = build("dense")
+    assert cnt.trace(model, torch.randn(5, 3, 4)).neuron_count == 12 + 8 + 6 + 3
+
+
+def test_with_weights_is_the_same_topology():
+    model, example = build("residual")
+    network = cnt.trace(model, example)
+    other, _ = build("residual")
+    for p in other.parameters():
+        nn.init.normal_(p)
+    moved = network.with_weights(other.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(moved.forward(x)[0], other.eval()(x), atol=1e-4, rtol=1e-4)
+    lacking = {n: t for n, t in other.state_dict().items() if n != "fc.weight"}
+    with pytest.raises(cnt.InputRefused, match=r"fc\.weight"):
+        network.with_weights(lacking)
+    with pytest.raises(cnt.InputRefused, match=r"\(2, 2\)"):
+        network.with_weights({**other.state_dict(), "fc.weight": torch.zeros(2, 2)})
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(3, 3)
+
+    def forward(self, x):
+        y = self.fc(x)
+        return y if y.sum() > 0 else -y
+
+
+@pytest.mark.parametrize(
+    ("model", "example", "message"),
+    [
+        (Dense(), (1, 5), "cannot be traced"),
+        (Dense(), (1, 0), "empty axis"),
+        (Dense(), "1,12", "example_input is str"),
+        (LeNet(), (1, 3, 12, 12), "cannot be traced"),
+        (Branching(), (1, 3), "cannot be traced"),
+        (nn.LazyLinear(3), (1, 3), "not initialised"),
+    ],
+)
+def test_what_cannot_be_traced_says_why(model, example, message):
+    with pytest.raises(cnt.InputRefused, match=message) as refused:
+        cnt.trace(model, example)
+    assert refused.value.fix
+    assert "weights_only" not in str(refused.value)
+
+
+def test_an_unknown_batch_norm_mode_is_refused():
+    with pytest.raises(cnt.InputRefused, match="folded"):
+        cnt.trace(Dense(), (1, 12), batch_norm="fold")
+
+
+def test_verify_sees_a_difference():
+    model, example = build("dense")
+    honest = nn.Linear.forward
+    network = cnt.trace(model, example)
+    wrong = dict(network.weights)
+    wrong["fc.0.weight"] = wrong["fc.0.weight"] + 1e-3
+    x = torch.randn(1, 3, 4)
+    assert (network.bound_to(wrong).forward(x)[0] - model(x)).abs().max() > 1e-5
+    assert nn.Linear.forward is honest
+
+
+def test_residual_example_has_the_parts_it_is_meant_to_test():
+    kinds = {b.kind for b in cnt.trace(Residual(), (1, 3, 16, 16)).blocks}
+    assert kinds == {"convolution", "dense", "diagonal", "fixed", "opaque"}
