@@ -59,26 +59,31 @@ def strength(network: Network, *, convention: str = "plain") -> pd.DataFrame:
     import pandas as pd
 
     sums, degrees = _sums(network, convention)
-    names = np.asarray([layer.name for layer in network.layers], dtype=object)
-    sizes = [layer.size for layer in network.layers]
-    firsts = np.repeat([layer.first for layer in network.layers], sizes)
-    neuron = np.arange(network.neuron_count, dtype=np.int64)
-    signed = sums[:, 0] + sums[:, 1]
-    positive, negative = sums[0, 0] + sums[1, 0], sums[0, 1] + sums[1, 1]
-    columns = {
-        "neuron": neuron,
-        "layer": names.repeat(sizes),
-        "index": neuron - firsts.astype(np.int64),
-        "strength": positive + negative,
-        "strength_in": signed[0],
-        "strength_out": signed[1],
-        "strength_positive": positive,
-        "strength_negative": negative,
-        "strength_absolute": positive - negative,
-        "degree_in": degrees[0],
-        "degree_out": degrees[1],
-    }
-    return pd.DataFrame(columns)
+    inward, outward = sums.sum(axis=1)
+    positive, negative = sums.sum(axis=0)
+    columns = np.stack(
+        [positive + negative, inward, outward, positive, negative, positive - negative], axis=1
+    )
+    identity, names, counts = _frame(network)
+    measured = pd.DataFrame(columns, columns=names, index=identity.index, copy=False)
+    counted = pd.DataFrame(degrees.T, columns=counts, index=identity.index, copy=False)
+    return pd.concat([identity, measured, counted], axis=1)
+
+
+def _frame(network: Network) -> tuple[pd.DataFrame, pd.Index[str], pd.Index[str]]:
+    """What every epoch's table shares: neuron, layer, index, and the names of the columns.
+
+    Labels cost pandas more time than the sums cost the processor, so they are made once.
+    """
+    import pandas as pd
+
+    known: tuple[pd.DataFrame, pd.Index[str], pd.Index[str]] | None
+    known = network.topology.get("frame")
+    if known is None:
+        identity = network.neurons()[["neuron", "layer", "index"]]
+        known = identity, pd.Index(STRENGTH_COLUMNS[:6]), pd.Index(STRENGTH_COLUMNS[6:])
+        network.topology["frame"] = known
+    return known
 
 
 def strengths_by_layer(network: Network, convention: str) -> dict[str, NDArray[np.float64]]:

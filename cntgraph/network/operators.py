@@ -146,6 +146,8 @@ class _Channels(Operator):
         """(..., channels, taps) to (..., neurons), by how often a tap is applied at each."""
         import torch
 
+        if not self.axes and self.copies == 1:
+            return sums[..., 0]
         shape = sums.shape[:-1]
         spread = sums.reshape(*shape, *(a.taps for a in self.axes))
         for incidence in self._incidence:
@@ -160,10 +162,9 @@ class _Channels(Operator):
         import torch
 
         grouped = w.detach().reshape(self.groups, -1, w.shape[1], self.taps)
-        into, out = zip(*(_signed_sums(part) for part in grouped), strict=True)
-        if self.transposed:
-            into, out = out, into
-        return torch.cat(into, dim=1), torch.cat(out, dim=1)
+        sums = [_signed_sums(part) for part in grouped]
+        into, out = sums[0] if len(sums) == 1 else map(torch.hstack, zip(*sums, strict=True))
+        return (out, into) if self.transposed else (into, out)
 
     def sums(self, w: Tensor) -> tuple[Tensor, Tensor]:
         into, out = self._channel_sums(w)
