@@ -29,12 +29,12 @@ def require_memory(links: int, per_link: int, neurons: int, per_neuron: int, *, 
     there = available_memory()
     if there is None or needed <= there:
         return
-    instead = "network.filtered('top:32') keeps the strongest links, network.by_channel() joins the"
     lighter = "" if what == "a SciPy matrix" else f" network.to_scipy() needs {32 * links:,} bytes;"
     raise InputRefused(
         f"{what} of {links:,} links does not fit in memory",
         why=f"it needs about {needed:,} bytes while it is built, {there:,} are available",
-        fix=f"{instead} neurons of a channel;{lighter} cnt.strength(network) needs no links at all",
+        fix="network.filtered('top:32') keeps the strongest links;"
+        f"{lighter} cnt.strength(network) needs no links at all",
     )
 
 

@@ -35,6 +35,7 @@ class LinkBatch:
     target: Index
     weight: np.ndarray[Any, np.dtype[np.float64]]
     element: Index
+    place: Index  # the entry of the operator's weight, which `element` traces to its parameter
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +172,7 @@ class Block:
                 target + self.target_first,
                 _float64(entries, element),
                 positions[element],
+                element,
             )
 
     @property

@@ -54,12 +54,14 @@ class Network:
         *,
         coverage: Sequence[Mapping[str, Any]] = (),
         batch_norm: str = "raw",
+        kept: float = 1.0,
     ) -> None:
         self.layers: tuple[Layer, ...] = tuple(layers)
         self.blocks: tuple[Block, ...] = tuple(blocks)
         self.outputs: tuple[Output, ...] = tuple(outputs)
         self.weights: Mapping[str, Tensor] = weights
         self.batch_norm = batch_norm
+        self.kept = kept
         self._coverage = tuple(dict(row) for row in coverage)
 
     def __repr__(self) -> str:
@@ -161,6 +163,7 @@ class Network:
             weights,
             coverage=self._coverage,
             batch_norm=self.batch_norm,
+            kept=self.kept,
         )
         network.topology = self.topology
         for old, new in zip(self.blocks, blocks, strict=True):
@@ -197,6 +200,28 @@ class Network:
     def topology(self) -> dict[str, Any]:
         """What depends on the wiring alone, shared by all epochs of it."""
         return {}
+
+    def filtered(self, links: str) -> Network:
+        """The network with fewer trained links; `kept` is their share of the total |weight|.
+
+        ``"top:K"`` keeps the K strongest links into and the K strongest out of every neuron,
+        ``"backbone:ALPHA"`` those that the disparity filter finds significant at either end
+        (Serrano, Boguna and Vespignani, 2009), ``"above:X"`` those with |weight| > X and
+        ``"nonzero"`` those that are not exactly zero. Links that carry values stay.
+        """
+        from cntgraph.network.filtering import filtered_blocks
+
+        blocks, kept = filtered_blocks(self, links)
+        coverage, norm = self._coverage, self.batch_norm
+        return Network(
+            self.layers,
+            blocks,
+            self.outputs,
+            self.weights,
+            coverage=coverage,
+            batch_norm=norm,
+            kept=kept * self.kept,
+        )
 
     # -- the function -------------------------------------------------------------------------
 

@@ -24,7 +24,18 @@ from cntgraph.network.geometry import Axis, Index, Pattern, product_of_axes
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Convolution", "Dense", "Diagonal", "Fixed", "Opaque", "Operator", "operator_from_json"]
+    from cntgraph.network.expressions import Expression
+
+__all__ = [
+    "Convolution",
+    "Dense",
+    "Diagonal",
+    "Fixed",
+    "Opaque",
+    "Operator",
+    "Sparse",
+    "operator_from_json",
+]
 
 Links = Iterator[tuple[Index, Index, Index]]
 
@@ -72,6 +83,10 @@ class Operator(ABC):
     def entries(self, w: Tensor) -> Tensor:
         """The flat tensor that the elements of `links` point into."""
         return w.reshape(-1)
+
+    def flat_weight(self, weight: Expression) -> Expression:
+        """The expression whose value is `entries`."""
+        return weight.apply("aten.reshape.default", [-1])
 
     def masked_sums(self, w: Tensor, present: Tensor) -> Tensor:
         """The first of `sums` where only some inputs exist: (2, size_out)."""
@@ -311,6 +326,10 @@ class Diagonal(Operator):
     def entries(self, w: Tensor) -> Tensor:
         return w.expand(self.shape).reshape(-1)
 
+    def flat_weight(self, weight: Expression) -> Expression:
+        spread = weight.apply("aten.expand.default", list(self.shape))
+        return spread.apply("aten.reshape.default", [-1])
+
     def links(self, batch: int) -> Links:
         for first in range(0, self.size_in, batch):
             place = np.arange(first, min(first + batch, self.size_in))
@@ -389,6 +408,13 @@ class Fixed(Operator):
 
 
 @dataclass(frozen=True, eq=False)
+class Sparse(Fixed):
+    """Trained links listed one by one: what a filter leaves of a block."""
+
+    kind: ClassVar[str] = "sparse"
+
+
+@dataclass(frozen=True, eq=False)
 class Opaque(Operator):
     """A way for data into a join that has no weights: max pooling, products, anything unknown.
 
@@ -448,6 +474,8 @@ def operator_from_json(data: dict[str, Any]) -> Operator:
             return Diagonal(tuple(fields["shape"]))
         case "fixed":
             return Fixed(Pattern.from_json(fields["pattern"]))
+        case "sparse":
+            return Sparse(Pattern.from_json(fields["pattern"]))
         case "opaque":
             pattern = fields["pattern"]
             found = None if pattern is None else Pattern.from_json(pattern)
