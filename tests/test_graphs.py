@@ -244,7 +244,7 @@ def test_what_does_not_fit_is_refused_with_the_numbers(monkeypatch, way):
     with pytest.raises(cnt.InputRefused, match="5,000 links does not fit in memory") as refusal:
         getattr(network, way)()
     assert "100,000 are available" in refusal.value.why
-    for instead in ("network.filtered", "network.by_channel", "cnt.strength"):
+    for instead in ("network.filtered", "cnt.strength"):
         assert instead in refusal.value.fix
 
 

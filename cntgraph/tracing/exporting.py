@@ -168,7 +168,8 @@ def _program(model: nn.Module, tensors: tuple[Tensor, ...]) -> torch.export.Expo
         try:
             with torch.no_grad():
                 program: torch.export.ExportedProgram = torch.export.export(wrapped, tensors)
-                return program.run_decompositions({})
+                decomposed: torch.export.ExportedProgram = program.run_decompositions({})
+                return decomposed
         except Exception as failure:  # the exporter raises whatever the model's own code raises
             raise _refusal(model, tensors, failure) from failure
 

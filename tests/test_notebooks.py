@@ -1,0 +1,34 @@
+"""The notebooks run from top to bottom, and nothing that they print is kept in the repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_output_is_committed(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert not any(cell.get("outputs") for cell in cells)
+    assert all(cell.get("execution_count") is None for cell in cells)
+
+
+@pytest.mark.neo4j
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs(path, neo4j_environment, monkeypatch, tmp_path):
+    for name, value in neo4j_environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    printed = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    text = str(printed)
+    assert "passed" in text
+    assert "image/png" in text
+    assert "strength_first" in text
