@@ -218,6 +218,8 @@ class Branching(nn.Module):
         (LeNet(), (1, 3, 12, 12), "cannot be traced"),
         (Branching(), (1, 3), "cannot be traced"),
         (nn.LazyLinear(3), (1, 3), "not initialised"),
+        (nn.Linear(3, 2, device="meta"), (1, 3), "meta device"),
+        (torch.jit.script(nn.Linear(3, 2)), (1, 3), "TorchScript"),
     ],
 )
 def test_what_cannot_be_traced_says_why(model, example, message):

@@ -162,7 +162,7 @@ def _program(model: nn.Module, tensors: tuple[Tensor, ...]) -> torch.export.Expo
         def forward(self, *args: Any) -> Any:
             return self.model(*args)
 
-    _initialised(model)
+    _traceable(model)
     with evaluating(model), _quiet():
         wrapped = Wrapped().eval()
         try:
@@ -174,15 +174,28 @@ def _program(model: nn.Module, tensors: tuple[Tensor, ...]) -> torch.export.Expo
             raise _refusal(model, tensors, failure) from failure
 
 
-def _initialised(model: nn.Module) -> None:
+def _traceable(model: nn.Module) -> None:
+    import torch
     from torch.nn.parameter import is_lazy
 
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelRefused(
+            "a TorchScript module cannot be traced",
+            why="its code is no longer Python",
+            fix="give the nn.Module that it was made from",
+        )
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(tensor):
             raise ModelRefused(
                 f"parameter {name} is not initialised yet",
                 why=f"{type(model).__name__} has lazy modules",
                 fix="run one batch through the model before tracing it",
+            )
+        if tensor.is_meta:
+            raise ModelRefused(
+                f"parameter {name} has a shape and no data",
+                why="it is on the meta device",
+                fix="load the weights first: model.load_state_dict(state_dict, assign=True)",
             )
 
 
@@ -227,7 +240,8 @@ def _refusal(model: nn.Module, tensors: tuple[Tensor, ...], failure: Exception) 
 def user_line(stack: str) -> str:
     """The innermost ``file:line`` of a stack that is not PyTorch's own."""
     frames = re.findall(r'File "([^"]+)", line (\d+)', stack)
-    own = [(f, n) for f, n in frames if "/torch/" not in f and "/cntgraph/tracing/" not in f]
+    foreign = ("/torch/", "/cntgraph/tracing/", "<")
+    own = [(f, n) for f, n in frames if not any(part in f for part in foreign)]
     return f"{own[-1][0]}:{own[-1][1]}" if own else ""
 
 

@@ -331,13 +331,10 @@ class Interpreter:
         path = str(stack[-1][0]).removeprefix("model").removeprefix(".") if stack else ""
         path = path.partition("@")[0]  # the exporter numbers the calls of a module used twice
         short = str(getattr(node.target, "_opname", node.name)).strip("_")
-        leaf = bool(path) and path in self.exported.leaves
-        if weight is not None and weight.parameters:
-            module = _module_of(weight.parameters[0])
-            # a tied weight is named after one module and used by another
-            return path if leaf and not module.startswith(path) else module
-        if leaf:
+        if path and path in self.exported.leaves:
             return path
+        if weight is not None and weight.parameters:
+            return _module_of(weight.parameters[0])
         return f"{path}.{short}" if path else short
 
     def line(self, node: Node) -> str:
@@ -346,15 +343,14 @@ class Interpreter:
 
 
 def _module_of(name: str) -> str:
+    """The module of a weight; ``attn.in_proj`` of ``attn.in_proj_weight``, and ``w`` of ``w``."""
     path, parametrized, _ = name.partition(".parametrizations.")
     if parametrized:
         return path
     head, _, last = name.rpartition(".")
-    if last in ("weight", "weight_orig", "weight_v", "weight_g"):
+    if last == "weight" or last.startswith("weight_"):
         return head or last
-    if last.endswith("_weight"):
-        return f"{head}.{last.removesuffix('_weight')}".removeprefix(".")
-    return name
+    return name.removesuffix("_weight")
 
 
 def _resolved(value: Any, values: dict[Node, Any]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -101,21 +100,15 @@ def verify(
         raise InputRefused(f"samples={samples}", fix="give at least one sample")
     model = unwrapped(model)
     network = trace(model, example_input, batch_norm=batch_norm)
-    double = copy.deepcopy(model).to(torch.float64)
-    network = network.bound_to(
-        {n: t for n, t in double.state_dict().items() if n in network.tensor_names}
-        | {
-            n: t.to(torch.float64)
-            for n, t in network.weights.items()
-            if n not in double.state_dict()
-        }
-    )
+    state = {name: _wide(tensor) for name, tensor in _tensors(model)}
+    traced = {n: state[n] if n in state else _wide(t) for n, t in network.weights.items()}
+    network = network.bound_to(traced)
     listed = sum(b.link_count for b in network.blocks) <= LISTABLE
     errors: list[tuple[float, float, float]] = []
-    with torch.no_grad(), evaluating(double):
+    with torch.no_grad(), evaluating(model):
         for seed in range(samples):
             inputs = _random_inputs(example_tensors(model, example_input), seed)
-            expected = _leaves(double(*inputs))
+            expected = _leaves(torch.func.functional_call(model, state, inputs))
             found = network.forward(*inputs)
             by_links = forward_by_links(network)(*inputs) if listed else found
             errors.append(
@@ -129,6 +122,18 @@ def verify(
     return Verification(
         worst[0], worst[1] if listed else None, worst[2], samples, network.link_count
     )
+
+
+def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Every named tensor of a model, tied ones under each of their names."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return [*parameters, *model.named_buffers(remove_duplicate=False)]
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor
 
 
 def forward_by_links(network: Network) -> Callable[..., tuple[Tensor, ...]]:
