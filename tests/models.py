@@ -90,9 +90,11 @@ class Tied(nn.Module):
         super().__init__()
         self.encoder = nn.Linear(6, 4)
         self.again = nn.Linear(6, 6)
+        self.twin = nn.Linear(6, 6)
+        self.twin.weight = self.again.weight
 
     def forward(self, x):
-        hidden = torch.relu(self.encoder(self.again(self.again(x))))
+        hidden = torch.relu(self.encoder(self.again(self.twin(self.again(x)))))
         return F.linear(hidden, self.encoder.weight.t())
 
 

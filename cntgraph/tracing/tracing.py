@@ -100,7 +100,7 @@ def verify(
         raise InputRefused(f"samples={samples}", fix="give at least one sample")
     model = unwrapped(model)
     network = trace(model, example_input, batch_norm=batch_norm)
-    state = {name: _wide(tensor) for name, tensor in _tensors(model)}
+    state = _in_float64(model)
     traced = {n: state[n] if n in state else _wide(t) for n, t in network.weights.items()}
     network = network.bound_to(traced)
     listed = sum(b.link_count for b in network.blocks) <= LISTABLE
@@ -124,10 +124,12 @@ def verify(
     )
 
 
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Every named tensor of a model, tied ones under each of their names."""
+def _in_float64(model: nn.Module) -> dict[str, Tensor]:
+    """Every named tensor of a model, tied ones under each of their names and still tied."""
     parameters = model.named_parameters(remove_duplicate=False)
-    return [*parameters, *model.named_buffers(remove_duplicate=False)]
+    named = [*parameters, *model.named_buffers(remove_duplicate=False)]
+    wide = {id(tensor): _wide(tensor) for _, tensor in named}
+    return {name: wide[id(tensor)] for name, tensor in named}
 
 
 def _wide(tensor: Tensor) -> Tensor:
