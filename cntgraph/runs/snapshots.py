@@ -1,0 +1,191 @@
+"""An epoch is four files made from a network: its weights, two tables and what was recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.errors import CntWarning, InputRefused, RunDamaged, did_you_mean
+from cntgraph.measures import (
+    LAYER_COLUMNS,
+    NEURON_MEASURES,
+    STRENGTH_COLUMNS,
+    layers,
+    measure,
+    strength,
+)
+from cntgraph.network import Network
+from cntgraph.runs.documents import listed, sealed, write_metrics
+from cntgraph.runs.folder import RECEIPT
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+__all__ = [
+    "COORDINATES",
+    "digest",
+    "empty_table",
+    "epoch_files",
+    "known_measures",
+    "read_table",
+    "read_weights",
+]
+
+COORDINATES = ("channel", "y", "x")
+
+
+def epoch_files(
+    epoch: int,
+    network: Network,
+    metrics: Mapping[str, Any],
+    options: Mapping[str, Any],
+    facts: Mapping[str, Any],
+) -> dict[str, bytes]:
+    """The files of an epoch by name, the receipt that lists the others last.
+
+    ``options`` are the run's: what is measured, and by which convention. ``facts`` go into the
+    receipt.
+    """
+    weights = {name: network.weights[name] for name in network.tensor_names}
+    neurons, by_layer = _neurons(network, options), _layers(network, options)
+    files = {
+        "weights.safetensors": _weights_file(weights),
+        "neurons.parquet": _parquet(neurons),
+        "layers.parquet": _parquet(by_layer),
+        "metrics.json": write_metrics({n: v for n, v in metrics.items() if n != "epoch"}),
+    }
+    rows = {"neurons.parquet": len(neurons), "layers.parquet": len(by_layer)}
+    receipt = {
+        "epoch": epoch,
+        "weights": digest(weights),
+        "not_finite": _not_finite(epoch, weights),
+        **facts,
+        "options": dict(options),
+        "files": {name: listed(data, rows.get(name)) for name, data in files.items()},
+    }
+    return {**files, RECEIPT: sealed("cntgraph epoch", receipt)}
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """A hash of names, types, shapes and bits: equal for equal weights, wherever they came from."""
+    import torch
+
+    total = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].detach().cpu().contiguous()
+        head = json.dumps([name, str(tensor.dtype), list(tensor.shape)])
+        total.update(head.encode() + b"\n")
+        if tensor.numel():
+            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def known_measures(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, if each is a measure with a value for every neuron."""
+    if isinstance(names, str):
+        raise InputRefused(f"measures={names!r} is one word", fix=f"give a tuple: ({names!r},)")
+    for name in names:
+        if name not in NEURON_MEASURES:
+            raise InputRefused(
+                f"no measure {name!r} of neurons", why=did_you_mean(str(name), NEURON_MEASURES)
+            )
+    return tuple(dict.fromkeys(names))
+
+
+def _neurons(network: Network, options: Mapping[str, Any]) -> pd.DataFrame:
+    table = strength(network, convention=options["convention"])
+    places = network.neurons()
+    for at, name in enumerate(COORDINATES):
+        table.insert(3 + at, name, places[name])
+    if options["measures"]:
+        found = measure(network, *options["measures"])
+        for name in options["measures"]:
+            table[name] = found[name]
+    return table
+
+
+def _layers(network: Network, options: Mapping[str, Any]) -> pd.DataFrame:
+    return layers(network, convention=options["convention"])
+
+
+def _weights_file(weights: Mapping[str, Tensor]) -> bytes:
+    from safetensors.torch import save
+
+    # Tied and sliced tensors share memory, which the format does not know.
+    owned = {name: t.detach().cpu().contiguous().clone() for name, t in weights.items()}
+    return bytes(save(owned))
+
+
+def _parquet(table: pd.DataFrame) -> bytes:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    # Without pandas' own metadata the bytes do not depend on its version; a dictionary of numbers
+    # that hardly repeat makes them larger and three times slower.
+    found = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    texts = [
+        pa.field(f.name, pa.string()) if pa.types.is_large_string(f.type) else f
+        for f in found.schema
+    ]
+    parquet.write_table(
+        found.cast(pa.schema(texts)), sink, compression="zstd", use_dictionary=False
+    )
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def read_table(data: bytes, path: str) -> pd.DataFrame:
+    """The table in the bytes of a Parquet file."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table: pd.DataFrame = parquet.read_table(pa.BufferReader(data)).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise RunDamaged(
+            f"{path} is damaged", why=str(error), fix="export the run again"
+        ) from error
+    return table
+
+
+def empty_table(name: str, measures: Sequence[str]) -> pd.DataFrame:
+    """The table of a run without epochs: its columns and no row."""
+    import pandas as pd
+
+    neurons = ("neuron", "layer", "index", *COORDINATES, *STRENGTH_COLUMNS, *measures)
+    return pd.DataFrame(columns=["epoch", *(neurons if "neurons" in name else LAYER_COLUMNS)])
+
+
+def read_weights(data: bytes, path: str) -> dict[str, Tensor]:
+    """The tensors in the bytes of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        found: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError) as error:
+        raise RunDamaged(
+            f"{path} is damaged", why=str(error), fix="export the run again"
+        ) from error
+    return found
+
+
+def _not_finite(epoch: int, weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """How many values of each tensor are NaN or infinite, which a user should hear of once."""
+    counts = {
+        name: int((~t.isfinite()).sum()) for name, t in weights.items() if t.is_floating_point()
+    }
+    bad = {name: count for name, count in counts.items() if count}
+    if bad:
+        said = ", ".join(f"{count:,} of {name}" for name, count in bad.items())
+        warnings.warn(
+            f"epoch {epoch}: values that are NaN or infinite: {said}; "
+            "they are kept, and so are the strengths they enter",
+            CntWarning,
+            stacklevel=2,
+        )
+    return bad
