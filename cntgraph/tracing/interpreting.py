@@ -333,8 +333,9 @@ class Interpreter:
         short = str(getattr(node.target, "_opname", node.name)).strip("_")
         if path and path in self.exported.leaves:
             return path
-        if weight is not None and weight.parameters:
-            return _module_of(weight.parameters[0])
+        owner = _module_of(weight.parameters[0]) if weight and weight.parameters else ""
+        if owner:
+            return owner
         return f"{path}.{short}" if path else short
 
     def line(self, node: Node) -> str:
@@ -343,13 +344,13 @@ class Interpreter:
 
 
 def _module_of(name: str) -> str:
-    """The module of a weight; ``attn.in_proj`` of ``attn.in_proj_weight``, and ``w`` of ``w``."""
+    """The module of a weight: ``fc`` of ``fc.weight``, ``attn.in_proj`` of ``attn.in_proj_weight``."""
     path, parametrized, _ = name.partition(".parametrizations.")
     if parametrized:
         return path
     head, _, last = name.rpartition(".")
     if last == "weight" or last.startswith("weight_"):
-        return head or last
+        return head
     return name.removesuffix("_weight")
 
 
