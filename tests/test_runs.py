@@ -122,14 +122,18 @@ def test_fingerprints_tell_epochs_apart(finished):
     assert len({finished.fingerprint(epoch) for epoch in (0, 2, 10)}) == 3
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
+)
 def test_files_of_any_precision_come_back_bit_by_bit(tmp_path, dtype):
     state = {f"module.{n}": t.to(dtype) for n, t in mlp(3).state_dict().items()}
     torch.save({"epoch": 3, "loss": 0.5, "state_dict": state}, tmp_path / "last.ckpt")
     run = export(mlp(), tmp_path / "last.ckpt", (1, 4), to=tmp_path / "run")
     weights = run.network(3).weights
-    assert torch.equal(weights["0.weight"], state["module.0.weight"])
+    before = state["module.0.weight"].view(torch.uint8)
     assert weights["0.weight"].dtype == dtype
+    assert torch.equal(weights["0.weight"].view(torch.uint8), before)
+    assert np.isfinite(run.neurons(3)["strength"]).all()
     assert run.epochs.to_dict("records") == [{"epoch": 3, "loss": 0.5}]
     receipt = json.loads((run.path / "epochs/epoch=0003/epoch.json").read_text())
     assert "'module' was taken off the names" in receipt["source"]["notes"]
@@ -317,6 +321,8 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path, content):
         export(mlp(), states(0), (1, 4), to=folder)
     with pytest.raises(cnt.InputRefused, match="is a file"):
         export(mlp(), states(0), (1, 4), to=folder / content)
+    with pytest.raises(cnt.InputRefused, match="holds no run"):
+        Recorder(mlp(), (1, 4), to=folder).__enter__()
     assert tree(tmp_path) == before
 
 

@@ -176,9 +176,7 @@ def read_weights(data: bytes, path: str) -> dict[str, Tensor]:
 
 def _not_finite(epoch: int, weights: Mapping[str, Tensor]) -> dict[str, int]:
     """How many values of each tensor are NaN or infinite, which a user should hear of once."""
-    counts = {
-        name: int((~t.isfinite()).sum()) for name, t in weights.items() if t.is_floating_point()
-    }
+    counts = {name: _count_not_finite(t) for name, t in weights.items() if t.is_floating_point()}
     bad = {name: count for name, count in counts.items() if count}
     if bad:
         said = ", ".join(f"{count:,} of {name}" for name, count in bad.items())
@@ -189,3 +187,12 @@ def _not_finite(epoch: int, weights: Mapping[str, Tensor]) -> dict[str, int]:
             stacklevel=2,
         )
     return bad
+
+
+def _count_not_finite(values: Tensor) -> int:
+    import torch
+
+    wide = values if values.dtype in (torch.float32, torch.float64) else values.to(torch.float32)
+    if bool(wide.sum().isfinite()):  # one read of the weights, and what is not finite stays in it
+        return 0
+    return int((~wide.isfinite()).sum())

@@ -96,7 +96,7 @@ class Writer:
                 raise InputRefused(
                     f"epoch {epoch} is in {self.folder} already, with other weights",
                     why="a run has one state for each epoch",
-                    fix="give another folder, or replace what is there: --replace",
+                    fix="give another folder, or replace what is there: --replace (replace=True)",
                 )
         facts = {"network": sha256(self.network_file), "source": source}
         files = epoch_files(epoch, network, metrics, self.origin.options, facts)
@@ -166,7 +166,7 @@ def run_name(folder: Path, name: str | None) -> str:
 
 def _refuse_others(folder: Path, origin: Origin, ours: bytes) -> None:
     """Refuse a folder whose run is of another network, or was measured otherwise."""
-    other = "give another folder, or replace what is there: --replace"
+    other = "give another folder, or replace what is there: --replace (replace=True)"
     there = read_file(folder, NETWORK)
     opened("cntgraph network", there, folder / NETWORK, indent=None)
     if there != ours:
