@@ -21,8 +21,10 @@ from cntgraph.errors import (
 )
 
 if TYPE_CHECKING:
-    from cntgraph.measures import layers, strength
+    from cntgraph.database import Database, LoadReport, connect
+    from cntgraph.measures import layers, measure, strength
     from cntgraph.network import Network
+    from cntgraph.runs import Recorder, Run, export, open_run
     from cntgraph.tracing import Verification, trace, verify
 
 __version__ = "0.1.0"
@@ -30,14 +32,22 @@ __version__ = "0.1.0"
 __all__ = [
     "CntError",
     "CntWarning",
+    "Database",
     "DatabaseError",
     "DegenerateMeasure",
     "InputRefused",
+    "LoadReport",
     "ModelRefused",
     "Network",
+    "Recorder",
+    "Run",
     "RunDamaged",
     "Verification",
+    "connect",
+    "export",
     "layers",
+    "measure",
+    "open_run",
     "strength",
     "trace",
     "verify",
@@ -45,9 +55,17 @@ __all__ = [
 
 # Names are found when they are first used, so that importing the package costs nothing.
 _HOMES = {
+    "Database": "cntgraph.database",
+    "LoadReport": "cntgraph.database",
     "Network": "cntgraph.network",
+    "Recorder": "cntgraph.runs",
+    "Run": "cntgraph.runs",
     "Verification": "cntgraph.tracing",
+    "connect": "cntgraph.database",
+    "export": "cntgraph.runs",
     "layers": "cntgraph.measures",
+    "measure": "cntgraph.measures",
+    "open_run": "cntgraph.runs",
     "strength": "cntgraph.measures",
     "trace": "cntgraph.tracing",
     "verify": "cntgraph.tracing",

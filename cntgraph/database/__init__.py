@@ -1,0 +1,7 @@
+"""Runs in Neo4j: loaded once, asked in Cypher."""
+
+from cntgraph.database.database import Database, connect
+from cntgraph.database.load import LoadReport
+from cntgraph.database.queries import parse_parameters
+
+__all__ = ["Database", "LoadReport", "connect", "parse_parameters"]

@@ -1,0 +1,84 @@
+"""A query of the library is asked, its columns typed, and an empty answer explained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.database.queries import Query
+from cntgraph.database.reading import Limits, frame, read
+from cntgraph.database.schema import COMPLETE
+from cntgraph.errors import InputRefused, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cntgraph.database.connection import Connection
+
+__all__ = ["answer"]
+
+_DTYPES = {"int": "int64", "float": "float64", "boolean": "bool", "string": "str"}
+_EPOCHS = ("epoch", "first", "last")
+
+
+def answer(
+    connection: Connection, query: Query, given: Mapping[str, Any], limits: Limits
+) -> pd.DataFrame:
+    """The query's rows for these parameters; see `Database.query`."""
+    values = query.bound(given)
+    asked, parameters = query.chosen(values)
+    found = read(connection, asked.text, parameters, limits)
+    if found.empty:
+        _explain(connection, values)
+        kinds = {column.name: _DTYPES.get(column.kind, "object") for column in query.columns}
+        found = found.astype({n: kind for n, kind in kinds.items() if n in found})
+    for column in asked.columns:
+        if column.spread:
+            found = _spread(found, column.name)
+    return found
+
+
+def _spread(found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Each {name, value} of the lists in a column as a column of its own."""
+    lists = found[name].tolist()
+    plain = found.drop(columns=[name])
+    names = [pair["name"] for pair in lists[0]] if lists else []
+    values = [[pair["value"] for pair in pairs] for pairs in lists]
+    others = frame(names, values)
+    for other in names:
+        plain[other] = others[other]
+    return plain
+
+
+def _explain(connection: Connection, values: Mapping[str, Any]) -> None:
+    """Raise `InputRefused` where nothing was found because there is no such run, epoch or layer."""
+    if "run" not in values:
+        return
+    known = _epochs(connection)
+    run = values["run"]
+    if run not in known:
+        why = did_you_mean(run, known) if known else "it holds no run"
+        raise InputRefused(f"there is no run {run!r} in the database", why=why)
+    for name in _EPOCHS:
+        if name in values and values[name] not in known[run]:
+            has = ", ".join(map(str, known[run])) or "none"
+            raise InputRefused(
+                f"epoch {values[name]} of {run!r} is not in the database",
+                why=f"it holds {has}",
+                fix=f"cntgraph load RUN --epochs {values[name]}",
+            )
+    if values.get("layer") is not None:
+        rows = connection.rows("MATCH (l:Layer {run: $run}) RETURN l.name AS name", run=run)
+        layers = [row["name"] for row in rows]
+        if values["layer"] not in layers:
+            why = did_you_mean(values["layer"], layers)
+            raise InputRefused(f"{run!r} has no layer {values['layer']!r}", why=why)
+
+
+def _epochs(connection: Connection) -> dict[str, list[int]]:
+    rows = connection.rows(
+        "MATCH (r:Run) OPTIONAL MATCH (r)-[:HAS_SNAPSHOT]->(x:Snapshot {status: $status}) "
+        "WITH r, x.epoch AS epoch ORDER BY epoch RETURN r.name AS name, collect(epoch) AS epochs",
+        status=COMPLETE,
+    )
+    return {row["name"]: row["epochs"] for row in rows}

@@ -1,0 +1,92 @@
+"""A load ends by asking the server what it holds: counts, sum of weights, every strength anew."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.errors import DatabaseError
+
+if TYPE_CHECKING:
+    from cntgraph.database.connection import Connection
+    from cntgraph.network import Network
+
+__all__ = ["Expected", "compare", "expected", "found_there"]
+
+_TOLERANCE = (
+    1e-9  # sums in another order differ by a few units in the last place of what was summed
+)
+
+# Degrees come from the store without a look at the links; the two sums are what takes time.
+_FOUND = """
+MATCH (n:NeuronState) WHERE n.id >= $first AND n.id < $first + $neurons
+CALL (n) { OPTIONAL MATCH (n)-[k:LINK]->() RETURN sum(k.weight) AS outgoing }
+CALL (n) { OPTIONAL MATCH (n)<-[k:LINK]-() RETURN sum(k.weight) AS incoming }
+RETURN count(n) AS neurons,
+       sum(COUNT { (n)-[:LINK]->() }) AS links,
+       sum(COUNT { (n)-[:CARRIES]->() }) AS carried,
+       sum(outgoing) AS weight,
+       max(abs(n.strength - (incoming + outgoing)) / (1.0 + n.strength_absolute)) AS difference
+"""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a snapshot's part of the database must hold."""
+
+    neurons: int
+    links: int
+    carried: int
+    weight: float
+    absolute: float
+    strengths: bool
+
+
+def expected(network: Network | None, neurons: int, *, strengths: bool) -> Expected:
+    """What follows from the network whose links are loaded, None where none are."""
+    if network is None:
+        return Expected(neurons, 0, 0, 0.0, 0.0, strengths=False)
+    trained = [block for block in network.blocks if block.link_kind == "weight"]
+    carried = sum(b.link_count for b in network.blocks if b.link_kind != "weight")
+    parts = [block.sums()[0].sum(dim=1).tolist() for block in trained]
+    positive, negative = (math.fsum(part[sign] for part in parts) for sign in (0, 1))
+    return Expected(
+        neurons,
+        sum(block.link_count for block in trained),
+        carried,
+        positive + negative,
+        positive - negative,
+        strengths,
+    )
+
+
+def found_there(connection: Connection, first: int, neurons: int) -> dict[str, Any]:
+    """What the server counts and sums over the states with ids from ``first``."""
+    (found,) = connection.rows(_FOUND, first=first, neurons=neurons)
+    return found
+
+
+def compare(found: dict[str, Any], wanted: Expected, what: str) -> None:
+    """Raise `DatabaseError` where the server holds anything else than was sent."""
+    for name in ("neurons", "links", "carried"):
+        if found[name] != getattr(wanted, name):
+            raise _wrong(what, f"{found[name]:,} {name} instead of {getattr(wanted, name):,}")
+    if math.isfinite(wanted.absolute):
+        _compare_sums(found, wanted, what)
+
+
+def _compare_sums(found: dict[str, Any], wanted: Expected, what: str) -> None:
+    if not abs(found["weight"] - wanted.weight) <= _TOLERANCE * (1 + wanted.absolute):
+        raise _wrong(what, f"the weights sum to {found['weight']!r} instead of {wanted.weight!r}")
+    difference = found["difference"]
+    if wanted.strengths and difference is not None and not difference <= _TOLERANCE:
+        raise _wrong(what, f"a strength differs from the sum of its links by {difference:.3g}")
+
+
+def _wrong(what: str, why: str) -> DatabaseError:
+    return DatabaseError(
+        f"{what} did not arrive as it was sent",
+        why=f"the database holds {why}; somebody may have written there meanwhile",
+        fix="load it again with replace=True (--replace)",
+    )

@@ -1,0 +1,308 @@
+"""How a server is reached: an address that was checked, one try to log in, and errors that say why.
+
+The driver's own messages name neither the address nor a remedy, and some of its waits are a
+minute long; here every refusal comes within ten seconds and with the word that mends it. A
+password is in no repr and in no message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from cntgraph.errors import CntError, DatabaseError, InputRefused, did_you_mean
+
+if TYPE_CHECKING:
+    import neo4j
+
+__all__ = ["Address", "Connection", "address", "reach", "translated"]
+
+T = TypeVar("T")
+
+SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
+_HTTP_PORTS = (7473, 7474)
+_SECONDS = 5.0  # to connect; a handshake that nobody answers ends after twice that at most
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the server is and who asks; its repr leaves the password out."""
+
+    uri: str
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    database: str | None = None
+
+    @property
+    def host(self) -> str:
+        """Host and port as the URI has them."""
+        return self.uri.partition("://")[2].partition("/")[0].partition("?")[0]
+
+
+def address(
+    uri: str | None = None,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    database: str | None = None,
+) -> Address:
+    """The address from the arguments, else the environment, else this machine's own server.
+
+    >>> address("bolt://ada:secret@db.example:7687")
+    Address(uri='bolt://db.example:7687', user='ada', database=None)
+
+    Raises `InputRefused` for a URI that no server of Neo4j answers to.
+    """
+    uri = uri or os.environ.get("NEO4J_URI") or None
+    user = user or os.environ.get("NEO4J_USERNAME") or None
+    password = password or os.environ.get("NEO4J_PASSWORD") or None
+    database = database or os.environ.get("NEO4J_DATABASE") or None
+    if uri is None:
+        return _local(user, password, database)
+    bare, inside = _checked(uri.strip())
+    user, password = user or inside[0], password or inside[1]
+    return Address(bare, user or ("neo4j" if password else None), password, database)
+
+
+def _local(user: str | None, password: str | None, database: str | None) -> Address:
+    from cntgraph.database.server import start
+
+    found = start()
+    if user is not None or password is not None:
+        return Address(found.uri, user or found.user, password or found.password, database)
+    return Address(found.uri, found.user, found.password, database)
+
+
+def _checked(uri: str) -> tuple[str, tuple[str | None, str | None]]:
+    """The URI without what is in front of an @, and user and password from there."""
+    scheme, separator, rest = uri.partition("://")
+    inside, at, place = rest.rpartition("@")
+    user, _, password = inside.partition(":")
+    if not separator:
+        place = uri.rpartition("@")[2]
+        raise InputRefused(
+            f"{place!r} is not a URI",
+            why="it does not say how to talk to the server",
+            fix=f"did you mean bolt://{_on_bolt(place)}?",
+        )
+    shown = f"{scheme}://{place}"
+    if scheme in ("http", "https") or (scheme in SCHEMES and _port(shown) in _HTTP_PORTS):
+        raise InputRefused(
+            f"{shown} is the address of Neo4j's web pages",
+            why="programs talk to it by the Bolt protocol, on port 7687 by default",
+            fix=f"use bolt://{_on_bolt(place)}",
+        )
+    if scheme not in SCHEMES:
+        raise InputRefused(
+            f"{shown} has the scheme {scheme!r}",
+            why=did_you_mean(scheme, SCHEMES),
+            fix=f"use bolt://{place}",
+        )
+    if not urlsplit(shown).hostname:
+        raise InputRefused(f"{shown} names no host", fix="use bolt://localhost:7687, say")
+    return shown, ((unquote(user), unquote(password) or None) if at else (None, None))
+
+
+def _port(uri: str) -> int | None:
+    try:
+        return urlsplit(uri).port
+    except ValueError as error:
+        raise InputRefused(f"{uri} has no usable port", why=str(error)) from error
+
+
+def _on_bolt(place: str) -> str:
+    """The host with Bolt's port in the place of a port of the web pages."""
+    host, colon, port = place.split("/")[0].rpartition(":")
+    if not colon or not port.isdigit():
+        return f"{place.split('/')[0]}:7687"
+    return f"{host}:7687" if int(port) in _HTTP_PORTS else f"{host}:{port}"
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A driver that has logged in, and where it leads to."""
+
+    driver: neo4j.Driver
+    place: Address
+
+    def rows(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
+        """The rows of a short query."""
+        return self._managed("execute_read", lambda tx: tx.run(text, parameters).data())
+
+    def change(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Carry out a change in a transaction of its own, and return its rows.
+
+        The driver repeats it after a deadlock or a lost connection, which it may have survived:
+        it must be harmless to do twice.
+        """
+        return self._managed("execute_write", lambda tx: tx.run(text, parameters).data())
+
+    def define(self, statement: str) -> None:
+        """Create a constraint or an index, if nobody else is about to do the same."""
+        from neo4j.exceptions import ClientError
+
+        with translated(self.place), self.driver.session(database=self.place.database) as session:
+            try:
+                session.run(statement).consume()  # type: ignore[arg-type]
+            except ClientError as error:
+                # created by another between the server's look and its own creation
+                if "AlreadyExists" not in (error.code or ""):
+                    raise
+
+    def transaction(self, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
+        """Several changes in one transaction, repeated like `change`."""
+        return self._managed("execute_write", work)
+
+    def _managed(self, kind: str, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
+        with translated(self.place), self.driver.session(database=self.place.database) as session:
+            found: T = getattr(session, kind)(work)
+            return found
+
+
+def reach(place: Address) -> Connection:
+    """The server reached, the login accepted and the database found, each tried once."""
+    import neo4j
+
+    login = None if place.user is None else (place.user, place.password or "")
+    with translated(place):
+        driver = neo4j.GraphDatabase.driver(
+            place.uri,
+            auth=login,
+            connection_timeout=_SECONDS,
+            connection_acquisition_timeout=_SECONDS + 3,
+            fetch_size=10_000,
+            notifications_min_severity="OFF",
+            telemetry_disabled=True,
+            user_agent="cntgraph",
+        )
+    try:
+        # a plain session: inside a managed one the driver would try again for half a minute
+        with translated(place), driver.session(database=place.database) as session:
+            session.run("RETURN 1").consume()
+    except BaseException:
+        driver.close()
+        raise
+    return Connection(driver, place)
+
+
+@contextmanager
+def translated(place: Address) -> Iterator[None]:
+    """The driver's errors as ours."""
+    from neo4j.exceptions import ConfigurationError, DriverError, Neo4jError
+
+    try:
+        yield
+    except CntError:
+        raise
+    except ConfigurationError as error:
+        raise InputRefused(f"{place.uri} cannot be used", why=_text(error)) from error
+    except Neo4jError as error:
+        raise _answered(error, place) from error
+    except (DriverError, OSError) as error:
+        raise _unanswered(error, place) from error
+
+
+def _answered(error: neo4j.exceptions.Neo4jError, place: Address) -> DatabaseError:
+    """What a server that answered was unhappy with."""
+    code, message = error.code or "", (error.message or "").strip()
+    who = f"user {place.user!r}" if place.user else "a login without user and password"
+    last = code.rpartition(".")[2]
+    if last == "Unauthorized":
+        return DatabaseError(
+            f"{place.uri} does not let {who} in",
+            why="the password or the user name is wrong; it was tried once",
+            fix="set NEO4J_USERNAME and NEO4J_PASSWORD to what the server knows",
+        )
+    if last == "AuthenticationRateLimit":
+        return DatabaseError(
+            f"{place.uri} locks {who} out for a while",
+            why="there were too many wrong passwords",
+            fix="wait some seconds, then try the right one",
+        )
+    if last == "CredentialsExpired":
+        return DatabaseError(
+            f"{place.uri} wants {who} to choose another password first",
+            why=message,
+            fix="ALTER CURRENT USER SET PASSWORD FROM 'old' TO 'new', in cypher-shell -d system",
+        )
+    if last == "DatabaseNotFound":
+        return DatabaseError(
+            f"{place.uri} has no database {place.database!r}",
+            why="Neo4j Community holds one, named neo4j",
+            fix="leave the name out, or set NEO4J_DATABASE to one that is there",
+        )
+    if code.startswith("Neo.ClientError.Security"):
+        return DatabaseError(f"{place.uri} does not allow {who} to do this", why=message)
+    if "TransactionTimedOut" in last:
+        return DatabaseError(
+            "the query was ended because it ran too long",
+            why=message,
+            fix="ask for less, or allow more: db.within(seconds=300)",
+        )
+    return DatabaseError("the query failed", why=f"{message} ({code})")
+
+
+def _unanswered(error: Exception, place: Address) -> DatabaseError:
+    """Why no server of Neo4j answered, as far as the chain of causes tells."""
+    causes = list(_causes(error))
+    told, reason = " ".join(map(_text, causes)), _text(causes[-1])
+    encrypted = "+s" in place.uri.partition("://")[0]
+    if "CERTIFICATE_VERIFY_FAILED" in told or "certificate verify failed" in told:
+        return DatabaseError(
+            f"{place.uri} shows a certificate that nobody known here has signed",
+            why="it is self-signed, or for another host",
+            fix=f"trust it by the scheme: {_with_scheme(place, 'ssc')}",
+        )
+    if "looks like HTTP" in told:
+        return DatabaseError(
+            f"{place.host} answers in HTTP",
+            why="that is the port of Neo4j's web pages",
+            fix="use the Bolt port: bolt://HOST:7687",
+        )
+    if encrypted and ("SSL" in told or "ecure" in told):
+        return DatabaseError(
+            f"{place.uri} does not speak TLS",
+            why="the server at that port answers unencrypted",
+            fix=f"use {place.uri.partition('+')[0]}://{place.host}, or switch TLS on in the server",
+        )
+    if "DNS resolve" in told:
+        return DatabaseError(
+            f"the host of {place.uri} is not known",
+            why=reason,
+            fix="check the spelling of the host",
+        )
+    if any(isinstance(each, TimeoutError) for each in causes):
+        return DatabaseError(
+            f"{place.uri} accepts the connection and then says nothing",
+            why=f"that is no Neo4j, or one that is stuck; it was given {_SECONDS + 3:g} s",
+            fix="look at what listens on that port, or correct NEO4J_URI",
+        )
+    return DatabaseError(
+        f"no Neo4j answers at {place.uri}",
+        why=reason,
+        fix="start it, or correct NEO4J_URI; without NEO4J_URI this machine's own server is used"
+        + ("" if encrypted else f"; if the server wants TLS: {_with_scheme(place, 's')}"),
+    )
+
+
+def _with_scheme(place: Address, security: str) -> str:
+    return f"{place.uri.partition('://')[0].partition('+')[0]}+{security}://{place.host}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what caused it, what caused that; of a group the first."""
+    for _ in range(20):
+        if error is None:
+            return
+        yield error
+        group = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+        error = next(iter(group), None) or error.__cause__ or error.__context__
+
+
+def _text(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,146 @@
+"""A server of Neo4j with runs in it: loading, deleting, and reading without a way to write."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cntgraph.database.connection import Connection, address, reach
+from cntgraph.database.content import Content
+from cntgraph.database.answering import answer
+from cntgraph.database.load import LoadReport, Progress, load
+from cntgraph.database.queries import find_query, listing
+from cntgraph.database.reading import Limits, admit, read
+from cntgraph.database.removal import remove_run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cntgraph.runs import Run
+
+__all__ = ["Database", "connect"]
+
+
+def connect(
+    uri: str | None = None,
+    *,
+    user: str | None = None,
+    password: str | None = None,
+    database: str | None = None,
+) -> Database:
+    """A connection to Neo4j, tried before it is returned.
+
+    What is not given comes from NEO4J_URI, NEO4J_USERNAME, NEO4J_PASSWORD and NEO4J_DATABASE;
+    where there is no URI either, it is this machine's own server, fetched and started on first
+    use.
+
+    >>> with connect() as db:                                          # doctest: +SKIP
+    ...     db.load("runs/lenet")
+    ...     db.query("strong_neurons", run="lenet", epoch=9)
+
+    Raises `InputRefused` for a URI that cannot be one, and `DatabaseError` within ten seconds
+    where no server answers or lets the user in.
+    """
+    return Database(reach(address(uri, user=user, password=password, database=database)))
+
+
+@dataclass(frozen=True)
+class Database:
+    """Runs in Neo4j; made by `connect`, used as a context manager."""
+
+    connection: Connection = field(repr=False)
+    limits: Limits = Limits()
+
+    def __repr__(self) -> str:
+        place = self.connection.place
+        return f"<Database {place.uri}{f' {place.database}' if place.database else ''}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.driver.close()
+
+    @property
+    def uri(self) -> str:
+        """Where the server is, without user and password."""
+        return self.connection.place.uri
+
+    def load(
+        self,
+        run_or_path: Run | str | os.PathLike[str],
+        *,
+        epochs: Iterable[int] | None = None,
+        links: str = "all",
+        replace: bool = False,
+        name: str | None = None,
+        progress: Progress | None = None,
+    ) -> LoadReport:
+        """Write a run, or some epochs of it, into the database.
+
+        ``links`` says which links are written: ``"all"``, ``"top:K"`` per neuron,
+        ``"backbone:ALPHA"`` or ``"none"``; strengths are those of all links, always. What is
+        there already is not written again, and a load that was cut goes on where it stopped.
+        ``progress`` is called with the links written and the links to write.
+
+        >>> db.load("runs/lenet", epochs=[0, 9])                       # doctest: +SKIP
+        LoadReport(neurons=3268, links=834600, epochs=(0, 9), skipped=(), seconds=11.2, kept=1.0)
+
+        Raises `InputRefused` where another run has that name, unless ``replace``: then what the
+        database holds of the run goes first. Raises `LoadInterrupted` where the server is lost.
+        """
+        from cntgraph.runs import Run, open_run
+
+        run = run_or_path if isinstance(run_or_path, Run) else open_run(run_or_path)
+        content = Content(run, run.name if name is None else name)
+        return load(self.connection, content, epochs, links, replace=replace, progress=progress)
+
+    def delete(self, run_or_name: Run | str) -> None:
+        """Remove a run: its layers, neurons, epochs and links, and nothing else."""
+        remove_run(
+            self.connection, run_or_name if isinstance(run_or_name, str) else run_or_name.name
+        )
+
+    def within(self, *, seconds: float | None = 30.0, rows: int | None = 10_000) -> Database:
+        """The same database with other limits for what is read; None is no limit.
+
+        >>> db.within(seconds=300, rows=None).cypher("MATCH (n:NeuronState) RETURN n.strength")
+        """
+        return replace(self, limits=Limits(seconds, rows))
+
+    def query(self, name: str, /, **parameters: Any) -> pd.DataFrame:
+        """The answer of a query of the library, `queries` lists them.
+
+        >>> db.query("strong_neurons", run="lenet", epoch=9, top=5)    # doctest: +SKIP
+
+        Raises `InputRefused` for a query, parameter, run or epoch that is not there.
+        """
+        return answer(self.connection, find_query(name), parameters, self.limits)
+
+    def cypher(self, text: str, /, **parameters: Any) -> pd.DataFrame:
+        """The rows of a query of your own, which may read this database and nothing else.
+
+        >>> db.cypher("MATCH (r:Run) RETURN r.name AS name")           # doctest: +SKIP
+
+        After 30 s it is ended, after 10,000 rows it is cut, with a warning and
+        ``attrs["truncated"]``; `within` sets other limits. Raises `DatabaseError` where the query
+        is refused or fails.
+        """
+        admit(self.connection, text, parameters, self.limits)
+        return read(self.connection, text, parameters, self.limits)
+
+    def queries(self) -> pd.DataFrame:
+        """The library: name, title, parameters, columns."""
+        return listing()

@@ -1,0 +1,144 @@
+"""A run or a snapshot begins, grows by numbered parts, each exactly once, and becomes complete.
+
+The node itself is the journal: `steps` on it counts its parts, and whoever adds one holds a lock
+on the node from before the count is read until the part is there with the new count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from cntgraph.database.content import Content, Row, layer_rows, layer_state_rows
+from cntgraph.database.parts import Part, layer_ids
+from cntgraph.database.schema import COMPLETE, LOADING
+from cntgraph.errors import DatabaseError
+
+if TYPE_CHECKING:
+    import neo4j
+
+    from cntgraph.database.connection import Connection
+    from cntgraph.network import Network
+
+__all__ = ["begin_run", "begin_snapshot", "complete", "write_part"]
+
+Label = Literal["Run", "Snapshot"]
+
+# A write to the counter locks it, and the read that follows sees what was committed before.
+_ALLOCATE = """
+MERGE (c:IdCounter {name: 'cntgraph'})
+ON CREATE SET c.next = 1
+SET c.next = c.next + $count
+RETURN c.next - $count AS first
+"""
+
+_RUN = """
+CREATE (r:Run) SET r = $run
+WITH r
+UNWIND $layers AS row
+CREATE (r)-[:HAS_LAYER]->(l:Layer) SET l = row
+"""
+
+_SNAPSHOT = """
+MATCH (r:Run {id: $run})
+CREATE (r)-[:HAS_SNAPSHOT]->(x:Snapshot) SET x = $snapshot
+WITH x
+UNWIND $states AS row
+MATCH (l:Layer {id: $layers[row.layer]})
+CREATE (l)-[:HAS_STATE]->(s:LayerState) SET s = row
+"""
+
+
+def begin_run(connection: Connection, content: Content, network: Network) -> Row:
+    """The run's node and those of its layers; the properties of the run."""
+
+    def work(tx: neo4j.ManagedTransaction) -> Row:
+        there = tx.run("MATCH (r:Run {name: $name}) RETURN properties(r) AS r", name=content.name)
+        if (row := there.single()) is not None:
+            return dict(row["r"])
+        count = 1 + len(network.layers) + network.neuron_count
+        first = _allocated(tx, count)
+        run = {
+            "id": first,
+            "name": content.name,
+            "network": content.network_hash,
+            "convention": content.convention,
+            "batch_norm": network.batch_norm,
+            "neurons": network.neuron_count,
+            "links": network.link_count,
+            "first_layer": first + 1,
+            "first_neuron": first + 1 + len(network.layers),
+            "status": LOADING,
+            "steps": 0,
+        }
+        tx.run(_RUN, run=run, layers=layer_rows(content, network, first + 1)).consume()
+        return run
+
+    return connection.transaction(work)
+
+
+def begin_snapshot(
+    connection: Connection, content: Content, network: Network, run: Row, epoch: int, choice: str
+) -> Row:
+    """The snapshot's node and the states of the layers; the properties of the snapshot."""
+    states = layer_state_rows(content, epoch)
+    facts = {
+        **content.metrics(epoch),
+        "run": content.name,
+        "epoch": epoch,
+        "fingerprint": content.run.fingerprint(epoch),
+        "measures": content.measures,
+        "neurons": network.neuron_count,
+        "choice": choice,
+        "status": LOADING,
+        "steps": 0,
+    }
+
+    def work(tx: neo4j.ManagedTransaction) -> Row:
+        query = "MATCH (x:Snapshot {run: $run, epoch: $epoch}) RETURN properties(x) AS x"
+        if (row := tx.run(query, run=content.name, epoch=epoch).single()) is not None:
+            return dict(row["x"])
+        first = _allocated(tx, 1 + network.neuron_count)
+        snapshot = {**facts, "id": first, "first": first + 1}
+        parameters = {"snapshot": snapshot, "states": states, "layers": layer_ids(network, run)}
+        tx.run(_SNAPSHOT, parameters, run=run["id"]).consume()
+        return snapshot
+
+    return connection.transaction(work)
+
+
+def _allocated(tx: neo4j.ManagedTransaction, count: int) -> int:
+    row = tx.run(_ALLOCATE, count=count).single(strict=True)
+    return int(row["first"])
+
+
+def write_part(connection: Connection, label: Label, owner: int, number: int, part: Part) -> bool:
+    """Write a part unless it is there; True if this call wrote it."""
+
+    def work(tx: neo4j.ManagedTransaction) -> bool:
+        # the lock first, then a look: another loader may have written this part a moment ago
+        tx.run(f"MATCH (x:{label} {{id: $id}}) SET x.steps = x.steps", id=owner).consume()
+        row = tx.run(
+            f"MATCH (x:{label} {{id: $id}}) RETURN x.steps AS steps, x.status AS status", id=owner
+        ).single()
+        if row is None or row["status"] not in (LOADING, COMPLETE) or row["steps"] < number:
+            raise DatabaseError(
+                "what was being loaded is no longer there",
+                why="it was removed or begun anew by somebody else meanwhile",
+            )
+        if row["steps"] > number:
+            return False
+        tx.run(part.text, part.parameters).consume()
+        tx.run(f"MATCH (x:{label} {{id: $id}}) SET x.steps = $n", id=owner, n=number + 1).consume()
+        return True
+
+    return connection.transaction(work)
+
+
+def complete(connection: Connection, label: Label, owner: int, **facts: object) -> None:
+    """Say that all parts are there."""
+    connection.change(
+        f"MATCH (x:{label} {{id: $id}}) SET x += $facts, x.status = $status",
+        id=owner,
+        facts=facts,
+        status=COMPLETE,
+    )

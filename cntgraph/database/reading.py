@@ -1,0 +1,202 @@
+"""Anybody's Cypher is read-only here: the server plans it first, and the plan is what is judged.
+
+A session for reading refuses writes, but lets a query read files through ``LOAD CSV``, end other
+people's transactions, or call what an extension brought along. What the server is about to do is
+in its plan, whatever comments, escapes or prefixes the text hides it in.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cntgraph.database.connection import translated
+from cntgraph.errors import CntWarning, DatabaseError
+
+if TYPE_CHECKING:
+    import neo4j
+    import pandas as pd
+
+    from cntgraph.database.connection import Connection
+
+__all__ = ["Limits", "admit", "frame", "read"]
+
+# What may be called: it looks at the schema or at an index of the database, and at nothing else.
+PROCEDURES = frozenset(
+    """db.info db.labels db.propertyKeys db.relationshipTypes db.schema.nodeTypeProperties
+    db.schema.relTypeProperties db.schema.visualization db.index.fulltext.queryNodes
+    db.index.fulltext.queryRelationships db.index.vector.queryNodes
+    db.index.vector.queryRelationships db.ping""".split()
+)
+
+# Lists the schema; all other commands concern the server or its users.
+_COMMANDS = frozenset({"ShowIndexes", "ShowConstraints", "ShowFunctions", "ShowProcedures"})
+_COMMAND = re.compile(
+    r"(Show|Terminate|Alter|Create|Drop|Start|Stop)[A-Z]\w*s|AdministrationCommand"
+)
+
+_TOKEN = re.compile(
+    r"""//[^\n\r]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`(?:``|[^`])*`|\w+|\S""",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a read may take and how many rows it may give; None for no limit."""
+
+    seconds: float | None = 30.0
+    rows: int | None = 10_000
+
+
+def read(
+    connection: Connection, text: str, parameters: Mapping[str, Any], limits: Limits
+) -> pd.DataFrame:
+    """The rows of a query as a DataFrame; ``attrs["truncated"]`` says whether they were cut."""
+    from neo4j import READ_ACCESS, Query
+
+    place = connection.place
+    with (
+        translated(place),
+        connection.driver.session(
+            database=place.database, default_access_mode=READ_ACCESS
+        ) as session,
+    ):
+        query = Query(text, timeout=limits.seconds)  # type: ignore[arg-type]
+        result = session.run(query, dict(parameters))
+        names = list(result.keys())
+        if limits.rows is None:
+            rows, truncated = [record.values() for record in result], False
+        else:
+            rows = [record.values() for record in result.fetch(limits.rows + 1)]
+            truncated = len(rows) > limits.rows
+    found = frame(names, rows[: limits.rows])
+    found.attrs["truncated"] = truncated
+    if truncated:
+        warnings.warn(
+            f"the result was cut after {limits.rows:,} rows; db.within(rows=...) allows more",
+            CntWarning,
+            stacklevel=3,
+        )
+    return found
+
+
+def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limits: Limits) -> None:
+    """Raise `DatabaseError` unless the query only reads, and only this database."""
+    from neo4j import READ_ACCESS, Query
+
+    place = connection.place
+    with (
+        translated(place),
+        connection.driver.session(
+            database=place.database, default_access_mode=READ_ACCESS
+        ) as session,
+    ):
+        query = Query(f"EXPLAIN {text}", timeout=limits.seconds)  # type: ignore[arg-type]
+        summary = session.run(query, dict(parameters)).consume()
+        plan: Any = summary.plan
+        if summary.query_type != "r" or plan is None:
+            raise _refused("it does more than read", "writes go through db.load and db.delete")
+        for name, details in _operators(plan):
+            _judge(name, details)
+        _judge_functions(text, session)
+
+
+def _judge(name: str, details: str) -> None:
+    """Refuse an operator of the plan that reaches further than the graph."""
+    if name == "LoadCSV":
+        raise _refused("LOAD CSV reads files and addresses with the server's rights", "")
+    if _COMMAND.fullmatch(name) and name not in _COMMANDS:
+        raise _refused(f"it is a command to the server ({name})", "use cypher-shell for that")
+    if "ProcedureCall" in name and (called := details.partition("(")[0].strip()) not in PROCEDURES:
+        known = ", ".join(sorted(PROCEDURES))
+        raise _refused(f"it calls the procedure {called}", f"allowed are {known}")
+
+
+def _judge_functions(text: str, session: neo4j.Session) -> None:
+    """Refuse functions that an extension brought along; the plan does not always show them."""
+    rows = session.run("SHOW FUNCTIONS YIELD name, isBuiltIn WHERE NOT isBuiltIn RETURN name")
+    foreign = {str(row["name"]).lower() for row in rows}
+    called = {name.lower() for reading in _readings(text) for name in _called(reading)}
+    if found := sorted(foreign & called):
+        raise _refused(
+            f"it calls the function {found[0]}", "only Neo4j's own functions are allowed"
+        )
+
+
+def _readings(text: str) -> Iterator[str]:
+    """The text as it stands, and as it is where escapes count outside of strings as well."""
+    yield text
+    yield re.sub(r"\\u+([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
+
+
+def _called(text: str) -> Iterator[str]:
+    """Every name, dots included, that an opening parenthesis follows."""
+    name = ""
+    for token in _TOKEN.findall(text):
+        if token.startswith(("//", "/*")) and len(token) > 1:
+            continue
+        word = token.strip("`") if token.startswith("`") else token
+        if token == "(":
+            yield name
+        name = name + word if token == "." or name.endswith(".") else word
+
+
+def _operators(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield plan["operatorType"].partition("@")[0], str(plan.get("args", {}).get("Details", ""))
+    for child in plan.get("children", ()):
+        yield from _operators(child)
+
+
+def _refused(why: str, fix: str) -> DatabaseError:
+    return DatabaseError("the query was refused: only reading is allowed", why=why, fix=fix)
+
+
+def frame(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+    """Rows of plain values as a DataFrame: whole numbers stay whole, also where some are missing."""
+    import pandas as pd
+
+    columns = {
+        name: _column([_plain(row[place]) for row in rows]) for place, name in enumerate(names)
+    }
+    return pd.DataFrame(columns, columns=list(names))
+
+
+def _column(values: list[Any]) -> Any:
+    import pandas as pd
+
+    kinds = {type(value) for value in values if value is not None}
+    missing = any(value is None for value in values)
+    if kinds == {int}:
+        return pd.array(values, dtype="Int64") if missing else pd.Series(values, dtype="int64")
+    if kinds == {bool}:
+        return pd.array(values, dtype="boolean") if missing else pd.Series(values, dtype="bool")
+    if kinds and kinds <= {int, float}:
+        return pd.Series([float("nan") if v is None else float(v) for v in values])
+    if kinds == {str}:
+        return pd.Series(values)
+    return pd.Series(values, dtype="object")
+
+
+def _plain(value: Any) -> Any:
+    """A value without the driver's own classes: nodes and relationships are their properties."""
+    if isinstance(value, (bool, int, float, str, type(None))):
+        return value
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    return _unwrapped(value)
+
+
+def _unwrapped(value: Any) -> Any:
+    from neo4j.graph import Entity, Path
+
+    if isinstance(value, Path):
+        return [_plain(node) for node in value.nodes]
+    if isinstance(value, Entity):
+        return {name: _plain(v) for name, v in value.items()}
+    return value.to_native() if hasattr(value, "to_native") else value
