@@ -84,7 +84,7 @@ class Demo:
     seconds: float
 
 
-def demo(folder: Path, *, epochs: int = EPOCHS, say: Say = print) -> Demo:
+def demo(folder: Path, *, epochs: int | None = None, say: Say = print) -> Demo:
     """Train, export, load, ask, check and draw; the runs go to ``folder/mlp`` and ``folder/cnn``.
 
     ``say`` is told what happens while it happens. Runs that are there and whole are used again,
@@ -96,6 +96,7 @@ def demo(folder: Path, *, epochs: int = EPOCHS, say: Say = print) -> Demo:
     from cntgraph.views import strength_figure
 
     began = time.perf_counter()
+    epochs = EPOCHS if epochs is None else epochs
     runs = [_exported(name, folder, epochs, say) for name in ("mlp", "cnn")]
     say("looking for Neo4j; without NEO4J_URI this machine's own, fetched once")
     with connect() as database:

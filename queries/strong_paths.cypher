@@ -12,7 +12,7 @@
 // parameters
 //   run     string       name of the run
 //   epoch   int
-//   top     int = 10     how many
+//   top     int = 10     how many; some hundred at most, a server of 1 GB has no room for more
 // columns
 //   path      list      the neurons as "layer[index]"
 //   product   float     product of the weights, with its sign

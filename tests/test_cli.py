@@ -266,7 +266,7 @@ def test_a_model_is_found_in_a_file_or_a_package(here):
     ("name", "said"),
     [
         ("nets.py", "names no callable"),
-        ("nts.py:build", "did you mean nets.py?"),
+        ("nts.py:build", "did you mean nets.py"),
         ("nowhere/nets.py:build", "no Python file is in"),
         ("nts:build", "no module 'nts'"),
         ("nets.py:bild", "did you mean build?"),

@@ -79,7 +79,8 @@ def _rendered(frame: pd.DataFrame, cells: Mapping[str, list[str]], width: int | 
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    head = "" if os.environ.get("NO_COLOR") else "bold"
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=head)
     for name in cells:
         right = frame[name].dtype.kind in "iuf"
         grid.add_column(Text(_line(name)), justify="right" if right else "left", overflow="fold")

@@ -92,7 +92,7 @@ SCHEMA: tuple[str, ...] = (
 STATE_PROPERTIES = frozenset(
     """id run epoch neuron layer index bias gain shift value strength magnitude strength_in
     strength_out strength_positive strength_negative strength_absolute degree_in degree_out
-    has_nan path_in path_out largest_out""".split()
+    has_nan path_out largest_out""".split()
 )
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")

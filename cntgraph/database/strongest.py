@@ -1,9 +1,9 @@
 """What lets a query find the strongest links and paths by looking at few links.
 
 ``largest_out`` is the largest |weight| of the trained links out of a neuron: the strongest n links
-of a network leave the n neurons where it is largest. ``path_in`` and ``path_out`` are the largest
-|product| of the weights on a path from the inputs to the neuron, and from it to the outputs: a
-link (s, t) lies on a path of at least x exactly if path_in(s) * |weight| * path_out(t) >= x.
+of a network leave the n neurons where it is largest. ``path_out`` is the largest |product| of the
+weights on a path from the neuron to the outputs, 1 for an output: of a path that has come as far
+as the neuron, the best end is known.
 
 Along a path, links of kind weight, identity, fixed and scale count with their weight, select with
 1; what depends on the data is not followed.
@@ -29,31 +29,25 @@ Values = NDArray[np.float64]
 
 
 def strongest(network: Network) -> dict[str, Values]:
-    """path_in, path_out (0 where there is no path) and largest_out (NaN without links), per neuron.
+    """path_out (0 where no path leads to an output) and largest_out (NaN without links), per neuron.
 
-    >>> found = strongest(network)                                           # doctest: +SKIP
-    >>> (found["path_in"] * found["path_out"]).max()   # of the strongest path  # doctest: +SKIP
+    >>> found = strongest(network)                                       # doctest: +SKIP
+    >>> found["path_out"][:784].max()   # |product| of the strongest path  # doctest: +SKIP
     """
-    before, after = np.zeros(network.neuron_count), np.zeros(network.neuron_count)
-    out = np.full(network.neuron_count, np.nan)
+    path, out = np.zeros(network.neuron_count), np.full(network.neuron_count, np.nan)
     for layer in network.layers:
-        if layer.kind == "input":
-            before[layer.first : layer.last] = 1
         if layer.kind == "output":
-            after[layer.first : layer.last] = 1
+            path[layer.first : layer.last] = 1
     order = {layer.name: place for place, layer in enumerate(network.layers)}
     blocks = [block for block in network.blocks if block.link_kind in PATH_KINDS]
-    # All blocks into a layer come before all blocks out of it, and then the other way about. The
-    # larger of a number and NaN is the number: a link that is NaN leads nowhere.
-    for block in sorted(blocks, key=lambda b: order[b.source]):
-        for source, target, size in _sizes(block):
-            np.fmax.at(before, target, size * before[source])
-            if block.link_kind == "weight":
-                np.fmax.at(out, source, size)
+    # All blocks out of a layer come before all blocks into it. The larger of a number and NaN is
+    # the number: a link that is NaN leads nowhere.
     for block in sorted(blocks, key=lambda b: order[b.target], reverse=True):
         for source, target, size in _sizes(block):
-            np.fmax.at(after, source, size * after[target])
-    return {"path_in": before, "path_out": after, "largest_out": out}
+            np.fmax.at(path, source, size * path[target])
+            if block.link_kind == "weight":
+                np.fmax.at(out, source, size)
+    return {"path_out": path, "largest_out": out}
 
 
 def _sizes(block: Block) -> Iterator[tuple[Index, Index, Values]]:

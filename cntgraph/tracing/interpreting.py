@@ -344,7 +344,7 @@ class Interpreter:
 
 
 def _module_of(name: str) -> str:
-    """The module of a weight: ``fc`` of ``fc.weight``, ``attn.in_proj`` of ``attn.in_proj_weight``."""
+    """The module of a weight: ``fc`` of ``fc.weight``, ``a.in_proj`` of ``a.in_proj_weight``."""
     path, parametrized, _ = name.partition(".parametrizations.")
     if parametrized:
         return path
