@@ -94,8 +94,8 @@ def start(
         record = replace(record, neo4j=VERSION, port=_free_port(record.port))
         arguments = prepare(home, record.port, jars, **memory)
         record = replace(record, process=_launched(home, java, arguments))
-        keep(home, record)
         try:
+            keep(home, record)
             return _answering(home, record)
         except BaseException:  # Ctrl-C as well: a start that failed leaves nothing running
             record.process.end(patience=2)

@@ -41,7 +41,7 @@ def pagerank(
     >>> layer = torch.nn.Linear(2, 1, bias=False)
     >>> from cntgraph.tracing import trace
     >>> pagerank(trace(layer, (1, 2))).round(3).tolist()
-    [0.213, 0.213, 0.575]
+    [0.213, 0.213, 0.574]
     """
     steps = _steps(network, kinds)
     return _sweep(network, steps, damping)
