@@ -10,6 +10,7 @@ an opaque join that carries its own name, executable but without weighted links.
 from __future__ import annotations
 
 import operator as python_operator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,10 +52,14 @@ def flat(ids: Tensor) -> Index:
 
 
 class Interpreter:
-    """Executes an exported graph on ids; `drafts` and `outputs` are what it found."""
+    """Executes an exported graph on ids; `drafts` and `outputs` are what it found.
 
-    def __init__(self, exported: Exported) -> None:
+    ``handlers`` say by an operator's name what it becomes; what they leave alone is opaque.
+    """
+
+    def __init__(self, exported: Exported, handlers: Mapping[str, Callable[..., Any]]) -> None:
         self.exported = exported
+        self.handlers = handlers
         self.drafts: list[Draft] = []
         self.values: dict[Node, Any] = {}
         self.outputs: list[Tensor] = []
@@ -99,8 +104,6 @@ class Interpreter:
     # -- one node -----------------------------------------------------------------------------
 
     def _call(self, node: Node) -> Any:
-        from cntgraph.tracing.kinds import HANDLERS
-
         args = _resolved(node.args, self.values)
         kwargs = _resolved(node.kwargs, self.values)
         if node.target is python_operator.getitem:
@@ -120,8 +123,8 @@ class Interpreter:
             moved = self._moved(node, bound)
             if moved is not None:
                 return moved
-        if name in HANDLERS:
-            handled = HANDLERS[name](self, node, bound)
+        if name in self.handlers:
+            handled = self.handlers[name](self, node, bound)
             if handled is not None:
                 return handled
         if name in POINTWISE and _operand_count(bound) == 1:

@@ -36,6 +36,7 @@ def trace(model: nn.Module, example_input: Any, *, batch_norm: str = "raw") -> N
     from cntgraph.tracing.assembling import assemble
     from cntgraph.tracing.exporting import example_tensors, export, unwrapped
     from cntgraph.tracing.interpreting import Interpreter
+    from cntgraph.tracing.kinds import HANDLERS
 
     if batch_norm not in ("raw", "folded"):
         raise InputRefused(
@@ -47,7 +48,7 @@ def trace(model: nn.Module, example_input: Any, *, batch_norm: str = "raw") -> N
             fix="give the model itself: the object you call on a batch",
         )
     model = unwrapped(model)
-    run = Interpreter(export(model, example_tensors(model, example_input)))
+    run = Interpreter(export(model, example_tensors(model, example_input)), HANDLERS)
     run.run()
     return assemble(run, model, batch_norm=batch_norm)
 

@@ -1,0 +1,149 @@
+"""Links kept as pairs: pooling, what a filter leaves, and joins without weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from cntgraph.errors import InputRefused
+from cntgraph.network.geometry import Index, Pattern
+from cntgraph.network.operators.operator import Links, Operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Fixed", "Opaque", "Sparse"]
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed(Operator):
+    """Links whose weights belong to the architecture: average pooling, upsampling, means."""
+
+    kind: ClassVar[str] = "fixed"
+    pattern: Pattern
+
+    @property
+    def size_in(self) -> int:
+        return self.pattern.lead * self.pattern.size_in
+
+    @property
+    def size_out(self) -> int:
+        return self.pattern.lead * self.pattern.size_out
+
+    def _apply(self, w: Tensor, x: Tensor, source: Index, target: Index, size: int) -> Tensor:
+        import torch
+
+        maps = x.reshape(-1, len(x[0]) // self.pattern.lead) if len(x) else x
+        matrix = torch.sparse_coo_tensor(
+            torch.from_numpy(np.stack([target, source])).to(x.device),
+            w.to(device=x.device, dtype=x.dtype),
+            (size, maps.shape[1]),
+            check_invariants=False,
+        )
+        return (matrix @ maps.T).T.reshape(len(x), -1)
+
+    def forward(self, w: Tensor, x: Tensor) -> Tensor:
+        p = self.pattern
+        return self._apply(w, x, p.source, p.target, p.size_out)
+
+    def transpose(self, w: Tensor, y: Tensor) -> Tensor:
+        p = self.pattern
+        return self._apply(w, y, p.target, p.source, p.size_in)
+
+    def links(self, batch: int) -> Links:
+        yield from _pattern_links(self.pattern, batch)
+
+    def counts(self) -> tuple[Tensor, Tensor]:
+        return _pattern_counts(self.pattern)
+
+    def sums(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        import torch
+
+        p = self.pattern
+        parts = torch.stack([w.to(torch.float64).clamp(min=0), w.to(torch.float64).clamp(max=0)])
+        into, out = parts.new_zeros(2, p.size_out), parts.new_zeros(2, p.size_in)
+        into.index_add_(1, torch.from_numpy(p.target).to(w.device), parts)
+        out.index_add_(1, torch.from_numpy(p.source).to(w.device), parts)
+        return into.repeat(1, p.lead), out.repeat(1, p.lead)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "pattern": self.pattern.to_json()}
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse(Fixed):
+    """Trained links listed one by one: what a filter leaves of a block."""
+
+    kind: ClassVar[str] = "sparse"
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque(Operator):
+    """A way for data into a join that has no weights: max pooling, products, anything unknown.
+
+    The join itself is executed by the layer; the block knows, where ``pattern`` is given, which
+    values may reach which neuron.
+    """
+
+    kind: ClassVar[str] = "opaque"
+    size: int
+    outputs: int
+    pattern: Pattern | None = None
+
+    @property
+    def size_in(self) -> int:
+        return self.size
+
+    @property
+    def size_out(self) -> int:
+        return self.outputs
+
+    def forward(self, w: Tensor, x: Tensor) -> Tensor:
+        raise InputRefused("an opaque block is not linear: its layer computes it")
+
+    def links(self, batch: int) -> Links:
+        if self.pattern is not None:
+            for source, target, _ in _pattern_links(self.pattern, batch):
+                yield source, target, np.zeros(len(source), dtype=np.int64)
+
+    def counts(self) -> tuple[Tensor, Tensor]:
+        import torch
+
+        if self.pattern is None:
+            return torch.zeros(self.outputs, dtype=torch.int64), torch.zeros(
+                self.size, dtype=torch.int64
+            )
+        return _pattern_counts(self.pattern)
+
+    def sums(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        into, out = self.counts()
+        zero = into.new_zeros(1).to(w.dtype)
+        return zero.expand(2, len(into)), zero.expand(2, len(out))
+
+    def to_json(self) -> dict[str, Any]:
+        pattern = None if self.pattern is None else self.pattern.to_json()
+        return {"kind": self.kind, "size": self.size, "outputs": self.outputs, "pattern": pattern}
+
+
+def _pattern_links(p: Pattern, batch: int) -> Links:
+    at_once = max(1, batch // max(1, len(p.source)))
+    for first in range(0, p.lead, at_once):
+        lead = np.arange(first, min(first + at_once, p.lead))[:, None]
+        for cut in range(0, len(p.source), batch):
+            s = slice(cut, cut + batch)
+            place = np.arange(len(p.source))[s]
+            yield (
+                (lead * p.size_in + p.source[s]).reshape(-1),
+                (lead * p.size_out + p.target[s]).reshape(-1),
+                np.tile(place, len(lead)),
+            )
+
+
+def _pattern_counts(p: Pattern) -> tuple[Tensor, Tensor]:
+    import torch
+
+    into = torch.from_numpy(np.bincount(p.target, minlength=p.size_out).astype(np.int64))
+    out = torch.from_numpy(np.bincount(p.source, minlength=p.size_in).astype(np.int64))
+    return into.repeat(p.lead), out.repeat(p.lead)
