@@ -252,11 +252,25 @@ def _measured(model: nn.Module, images: Tensor, digits: Tensor) -> dict[str, flo
 def _load(database: Database, run: Run, say: Say) -> None:
     facts = run.manifest.network
     say(f"{run.name}: loading {len(run.epochs)} epochs of {facts['links']:,} links")
+    progress = _quarters(run.name, say)
     try:
-        report = database.load(run)
+        report = database.load(run, progress=progress)
     except InputRefused:  # what bears this name is an older demonstration's
-        report = database.load(run, replace=True)
+        report = database.load(run, replace=True, progress=progress)
     say(f"{run.name}: {report.links:,} links written in {report.seconds:.1f} s")
+
+
+def _quarters(name: str, say: Say) -> Callable[[int, int], None]:
+    """A line after every quarter of the links."""
+    told = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        if total and 4 * done // total > told:
+            told = 4 * done // total
+            say(f"{name}: {done:,} of {total:,} links")
+
+    return progress
 
 
 def _asked(database: Database, runs: list[Run], last: int) -> Iterator[Answer]:

@@ -71,12 +71,10 @@ def terminated():
 
 def deaf():
     import os, signal, threading
-    os.kill(os.getpid(), signal.SIGTERM)
-    while True:
-        try:
-            threading.Event().wait()
-        except BaseException:
-            pass
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        threading.Event().wait()
 """
 
 
@@ -127,7 +125,7 @@ def run(*words, environment=None, stdin=None, **options):
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
         check=False,
         **options,
     )
@@ -349,6 +347,25 @@ def test_inspect_says_what_a_checkpoint_holds(trained):
     assert "7x12" in invoke("inspect", file).stdout
 
 
+def test_what_was_chosen_in_a_checkpoint_is_said(here):
+    state = {
+        f"module.{name}": t for name, t in models.load_model("nets.py:Net").state_dict().items()
+    }
+    torch.save({"epoch": 4, "state_dict": state}, "last.pt")
+    words = ["export", "nets.py:Net", "last.pt", "--input", "3,4", "--to", "run"]
+    found = invoke(*words, "--json")
+    assert any("'module' was taken off" in said for said in json.loads(found.stdout)["notes"])
+    assert "note: " in found.stderr
+    assert json.loads(invoke("layers", "run", "--json").stdout)["layers"][0]["epoch"] == 4
+
+
+def test_a_shape_that_does_not_fit_is_told_as_the_command_takes_it(here):
+    with pytest.raises(cnt.ModelRefused) as refusal:
+        invoke("verify", "nets.py:Net", "--input", "3,5")
+    assert "nets.py:" in refusal.value.why
+    assert "--input the shape that the model takes, without its batch" in refusal.value.fix
+
+
 @pytest.mark.parametrize("suffix", ["graphml", "pickle", "parquet", "csv"])
 def test_a_graph_file_holds_the_links(trained, tmp_path, suffix):
     folder, to = trained / "runs" / "mine", tmp_path / f"net.{suffix}"
@@ -457,6 +474,14 @@ def test_a_load_is_done_once(loaded):
     (report,) = json.loads(found.stdout)["runs"]
     assert (report["epochs"], report["skipped"], report["links"]) == ([], [2, 10], 0)
     assert "2 were there" in found.stderr
+
+
+@pytest.mark.neo4j
+def test_an_export_can_load_at_once(loaded):
+    found = invoke("export", "nets.py:build", "checkpoints/epoch_2.pt", "--input", "3,4",
+                   "--to", "runs/at-once", "--load", "--json")  # fmt: skip
+    report = json.loads(found.stdout)["loaded"]
+    assert (report["run"], report["epochs"], report["links"]) == ("at-once", [2], 105)
 
 
 @pytest.mark.neo4j

@@ -55,13 +55,13 @@ class Format(StrEnum):
 
 def load(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders.", show_default=False)
+        list[Path], typer.Argument(metavar="RUN", help="Run folders.", show_default=False)
     ],
     epochs: Annotated[
         str, typer.Option(metavar="LIST", help="0,5,last: these alone; by default every epoch.")
     ] = "",
     links: Annotated[
-        str, typer.Option(metavar="CHOICE", help="all, top:K per neuron, backbone:ALPHA, none.")
+        str, typer.Option(metavar="CHOICE", help="all, top:K per neuron, backbone:ALPHA or none.")
     ] = "all",
     name: Annotated[
         str, typer.Option(metavar="NAME", help="Another name than the run's own, for one run.")
@@ -201,10 +201,10 @@ def query(
         Path | None, typer.Option(metavar="FILE", help="Where to; .csv, .json, .parquet say how.")
     ] = None,
     rows: Annotated[
-        int, typer.Option(min=0, help="The result is cut after so many; 0: never.")
+        int, typer.Option(metavar="N", min=0, help="The result is cut after so many; 0: never.")
     ] = 10_000,
     seconds: Annotated[
-        float, typer.Option(min=0, help="The query is ended after so many; 0: never.")
+        float, typer.Option(metavar="S", min=0, help="The query is ended after so many; 0: never.")
     ] = 30.0,
     json: Json = False,
 ) -> None:

@@ -63,5 +63,5 @@ _NEXT = """
 Try next
   cntgraph query strong_paths run=demo-mlp epoch=10 top=5
   cntgraph graph {run} --epoch last --to mlp.graphml
-  cntgraph export yours.py:model checkpoints/ --input 1,28,28 --to runs/yours --load
+  cntgraph export my.py:model checkpoints/ --input 1,28,28 --to runs/my --load
 """

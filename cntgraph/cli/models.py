@@ -77,9 +77,17 @@ def example(found: tuple[tuple[int, ...], ...]) -> tuple[torch.Tensor, ...]:
 
 @contextmanager
 def aside() -> Iterator[None]:
-    """Whatever the user's code prints goes to stderr: stdout holds answers alone."""
-    with redirect_stdout(sys.stderr):
-        yield
+    """Whatever the user's code prints goes to stderr: stdout holds answers alone.
+
+    A refused shape is told as the command takes it.
+    """
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except ModelRefused as refusal:
+        if "batch of 1" in refusal.fix:
+            refusal.fix = "give --input the shape that the model takes, without its batch"
+        raise
 
 
 def _from_file(place: str) -> ModuleType:

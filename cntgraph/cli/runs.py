@@ -70,6 +70,8 @@ def export(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
     with aside():
         run = runs.export(module, sources, example(input), **given)
     done = _summary(run, time.perf_counter() - began)
+    for said in done["notes"]:
+        note(f"note: {said}")
     if load:
         from cntgraph.cli.database import loaded
 
@@ -103,13 +105,17 @@ def _tell_plan(planned: ExportPlan, *, json: bool) -> None:
 
 
 def _summary(run: Run, seconds: float) -> dict[str, Any]:
+    from cntgraph.runs.manifest import read_receipt
+
     facts = run.manifest.network
+    sources = [read_receipt(run.path, epoch).document["source"] for epoch in run.epochs["epoch"]]
     return {
         "run": run.name,
         "path": str(run.path),
         "epochs": [int(epoch) for epoch in run.epochs["epoch"]],
         "neurons": facts["neurons"],
         "links": facts["links"],
+        "notes": list(dict.fromkeys(n for source in sources if source for n in source["notes"])),
         "seconds": seconds,
     }
 
