@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from cntgraph.errors import InputRefused
-from cntgraph.runs import Run, export, open_run
+from cntgraph.runs import Recorder, Run, open_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +85,7 @@ class Demo:
 
 
 def demo(folder: Path, *, epochs: int | None = None, say: Say = print) -> Demo:
-    """Train, export, load, ask, check and draw; the runs go to ``folder/mlp`` and ``folder/cnn``.
+    """Train, record, load, ask, check and draw; the runs go to ``folder/mlp`` and ``folder/cnn``.
 
     ``say`` is told what happens while it happens. Runs that are there and whole are used again,
     and what is loaded is not loaded twice. The server is the one that `connect` finds.
@@ -97,7 +97,7 @@ def demo(folder: Path, *, epochs: int | None = None, say: Say = print) -> Demo:
 
     began = time.perf_counter()
     epochs = EPOCHS if epochs is None else epochs
-    runs = [_exported(name, folder, epochs, say) for name in ("mlp", "cnn")]
+    runs = [_recorded(name, folder, epochs, say) for name in ("mlp", "cnn")]
     say("looking for Neo4j; without NEO4J_URI this machine's own, fetched once")
     with connect() as database:
         for run in runs:
@@ -155,10 +155,10 @@ def cnn() -> nn.Module:
     return CNN()
 
 
-# -- trained and exported
+# -- trained and recorded
 
 
-def _exported(name: str, folder: Path, epochs: int, say: Say) -> Run:
+def _recorded(name: str, folder: Path, epochs: int, say: Say) -> Run:
     """The run of one network: the one that is there if it is whole, else trained now."""
     to, called = folder / name, f"demo-{name}"
     if (to / "manifest.json").exists():
@@ -170,9 +170,13 @@ def _exported(name: str, folder: Path, epochs: int, say: Say) -> Run:
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(0)
         model = {"mlp": mlp, "cnn": cnn}[name]()
-        files = list(_checkpoints(model, name, folder / "checkpoints" / name, epochs, say))
-    say(f"{name}: exporting {len(files)} checkpoints to {to}")
-    return export(model, files, SHAPE, to=to, name=called, measures=("pagerank",), replace=True)
+        options: Any = {"to": to, "name": called, "measures": ("pagerank",), "replace": True}
+        with Recorder(model, SHAPE, **options) as recorder:
+            for epoch, metrics in _training(model, epochs):
+                recorder.snapshot(epoch, **metrics)
+                shown = "  ".join(f"{key} {value:.3f}" for key, value in metrics.items())
+                say(f"{name}: epoch {epoch:>2}  {shown}")
+    return open_run(to)
 
 
 def _ours(to: Path, called: str) -> Run:
@@ -185,19 +189,6 @@ def _ours(to: Path, called: str) -> Run:
             fix="cntgraph demo --dir FOLDER",
         )
     return run
-
-
-def _checkpoints(
-    model: nn.Module, name: str, folder: Path, epochs: int, say: Say
-) -> Iterator[Path]:
-    """Train and keep a checkpoint of every epoch, as any training script would."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for epoch, metrics in _training(model, epochs):
-        path = folder / f"epoch_{epoch}.pt"
-        torch.save({"epoch": epoch, "state_dict": model.state_dict(), **metrics}, path)
-        shown = "  ".join(f"{key} {value:.3f}" for key, value in metrics.items())
-        say(f"{name}: epoch {epoch:>2}  {shown}")
-        yield path
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 Network 1 of L. F. S. Scabini and O. M. Bruno, "Structure and performance of fully connected neural
 networks: Emerging complex network properties" (Physica A 615, 2023), with its hidden neurons'
-measures at every epoch. The data is not part of this repository: `CNTGRAPH_ACCEPTANCE_DATA` says where it lies.
+measures at every epoch. The data is not part of this repository: `CNTGRAPH_ACCEPTANCE_DATA` says
+where it lies.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def demo(
     ),
     json: Json = False,
 ) -> None:
-    """Train, export, load, query and draw on real digits: no set-up.
+    """Train, record, load, query and draw on real digits: no set-up.
 
     Two networks learn in two minutes, every epoch is exported and loaded into a real Neo4j,
     three questions are asked, strengths are compared with igraph's, a figure is drawn. The first

@@ -88,5 +88,5 @@ def _wrong(what: str, why: str) -> DatabaseError:
     return DatabaseError(
         f"{what} did not arrive as it was sent",
         why=f"the database holds {why}; somebody may have written there meanwhile",
-        fix="load it again with replace=True (--replace)",
+        fix="load it again: what is there of that epoch is removed first",
     )

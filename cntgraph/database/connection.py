@@ -25,7 +25,8 @@ T = TypeVar("T")
 
 SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 _HTTP_PORTS = (7473, 7474)
-_SECONDS = 5.0  # to connect; a handshake that nobody answers ends after twice that at most
+_SECONDS = 5.0  # to connect
+_HANDSHAKE = 3.0  # and, on top of it, to be greeted
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,10 @@ def _port(uri: str) -> int | None:
 
 def _on_bolt(place: str) -> str:
     """The host with Bolt's port in the place of a port of the web pages."""
-    host, colon, port = place.split("/")[0].rpartition(":")
+    place = place.partition("/")[0]
+    host, colon, port = place.rpartition(":")
     if not colon or not port.isdigit():
-        return f"{place.split('/')[0]}:7687"
+        return f"{place}:7687"
     return f"{host}:7687" if int(port) in _HTTP_PORTS else f"{host}:{port}"
 
 
@@ -142,16 +144,21 @@ class Connection:
         return self._managed("execute_write", lambda tx: tx.run(text, parameters).data())
 
     def define(self, statement: str) -> None:
-        """Create a constraint or an index, if nobody else is about to do the same."""
+        """Create a constraint or an index that is to be there IF NOT EXISTS."""
         from neo4j.exceptions import ClientError
+
+        def work(tx: neo4j.ManagedTransaction) -> None:
+            tx.run(statement).consume()
 
         with translated(self.place), self.driver.session(database=self.place.database) as session:
             try:
-                session.run(statement).consume()  # type: ignore[arg-type]
+                session.execute_write(work)
             except ClientError as error:
-                # created by another between the server's look and its own creation
+                # somebody else created it between the server's look and its own creation; a second
+                # look finds it, unless it is another than this one
                 if "AlreadyExists" not in (error.code or ""):
                     raise
+                session.execute_write(work)
 
     def transaction(self, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
         """Several changes in one transaction, repeated like `change`."""
@@ -173,7 +180,7 @@ def reach(place: Address) -> Connection:
             place.uri,
             auth=login,
             connection_timeout=_SECONDS,
-            connection_acquisition_timeout=_SECONDS + 3,
+            connection_acquisition_timeout=_SECONDS + _HANDSHAKE,
             fetch_size=10_000,
             notifications_min_severity="OFF",
             telemetry_disabled=True,
@@ -278,7 +285,7 @@ def _unanswered(error: Exception, place: Address) -> DatabaseError:
     if any(isinstance(each, TimeoutError) for each in causes):
         return DatabaseError(
             f"{place.uri} accepts the connection and then says nothing",
-            why=f"that is no Neo4j, or one that is stuck; it was given {_SECONDS + 3:g} s",
+            why=f"that is no Neo4j, or one that is stuck; it was given {_SECONDS + _HANDSHAKE:g} s",
             fix="look at what listens on that port, or correct NEO4J_URI",
         )
     return DatabaseError(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from cntgraph.database.answering import answer
 from cntgraph.database.connection import Connection, address, reach
 from cntgraph.database.content import Content
-from cntgraph.database.answering import answer
 from cntgraph.database.load import LoadReport, Progress, load
 from cntgraph.database.queries import find_query, listing
 from cntgraph.database.reading import Limits, admit, read
@@ -52,7 +52,7 @@ class Database:
     """Runs in Neo4j; made by `connect`, used as a context manager."""
 
     connection: Connection = field(repr=False)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
     def __repr__(self) -> str:
         place = self.connection.place
@@ -91,9 +91,9 @@ class Database:
         """Write a run, or some epochs of it, into the database.
 
         ``links`` says which links are written: ``"all"``, ``"top:K"`` per neuron,
-        ``"backbone:ALPHA"`` or ``"none"``; strengths are those of all links, always. What is
-        there already is not written again, and a load that was cut goes on where it stopped.
-        ``progress`` is called with the links written and the links to write.
+        ``"backbone:ALPHA"`` (see `Network.filtered`) or ``"none"``; strengths are those of all
+        links, always. What is there already is not written again, and a load that was cut goes on
+        where it stopped. ``progress`` is called with the links written and the links to write.
 
         >>> db.load("runs/lenet", epochs=[0, 9])                       # doctest: +SKIP
         LoadReport(neurons=3268, links=834600, epochs=(0, 9), skipped=(), seconds=11.2, kept=1.0)
@@ -116,7 +116,7 @@ class Database:
     def within(self, *, seconds: float | None = 30.0, rows: int | None = 10_000) -> Database:
         """The same database with other limits for what is read; None is no limit.
 
-        >>> db.within(seconds=300, rows=None).cypher("MATCH (n:NeuronState) RETURN n.strength")
+        >>> db.within(seconds=300, rows=None).query("runs")            # doctest: +SKIP
         """
         return replace(self, limits=Limits(seconds, rows))
 

@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
     from cntgraph.network import Network
 
-__all__ = ["begin_run", "begin_snapshot", "complete", "write_part"]
+__all__ = ["Label", "begin_run", "begin_snapshot", "complete", "mark", "write_part"]
 
 Label = Literal["Run", "Snapshot"]
 
-# A write to the counter locks it, and the read that follows sees what was committed before.
-_ALLOCATE = """
+# A change locks what it changes until the transaction ends. It must be a change that reads nothing:
+# what is read in the same statement may be read before the lock is waited for. Whoever begins a run
+# or a snapshot does so alone, and looks after it has the lock whether somebody else just did.
+_LOCK = """
 MERGE (c:IdCounter {name: 'cntgraph'})
 ON CREATE SET c.next = 1
+SET c.locked = true
+REMOVE c.locked
+"""
+
+_ALLOCATE = """
+MATCH (c:IdCounter {name: 'cntgraph'})
 SET c.next = c.next + $count
 RETURN c.next - $count AS first
 """
@@ -52,8 +60,9 @@ def begin_run(connection: Connection, content: Content, network: Network) -> Row
     """The run's node and those of its layers; the properties of the run."""
 
     def work(tx: neo4j.ManagedTransaction) -> Row:
-        there = tx.run("MATCH (r:Run {name: $name}) RETURN properties(r) AS r", name=content.name)
-        if (row := there.single()) is not None:
+        tx.run(_LOCK).consume()
+        query = "MATCH (r:Run {name: $name}) RETURN properties(r) AS r"
+        if (row := tx.run(query, name=content.name).single()) is not None:
             return dict(row["r"])
         count = 1 + len(network.layers) + network.neuron_count
         first = _allocated(tx, count)
@@ -94,6 +103,7 @@ def begin_snapshot(
     }
 
     def work(tx: neo4j.ManagedTransaction) -> Row:
+        tx.run(_LOCK).consume()
         query = "MATCH (x:Snapshot {run: $run, epoch: $epoch}) RETURN properties(x) AS x"
         if (row := tx.run(query, run=content.name, epoch=epoch).single()) is not None:
             return dict(row["x"])
@@ -116,7 +126,8 @@ def write_part(connection: Connection, label: Label, owner: int, number: int, pa
 
     def work(tx: neo4j.ManagedTransaction) -> bool:
         # the lock first, then a look: another loader may have written this part a moment ago
-        tx.run(f"MATCH (x:{label} {{id: $id}}) SET x.steps = x.steps", id=owner).consume()
+        lock = f"MATCH (x:{label} {{id: $id}}) SET x.locked = true REMOVE x.locked"
+        tx.run(lock, id=owner).consume()
         row = tx.run(
             f"MATCH (x:{label} {{id: $id}}) RETURN x.steps AS steps, x.status AS status", id=owner
         ).single()
@@ -141,4 +152,11 @@ def complete(connection: Connection, label: Label, owner: int, **facts: object) 
         id=owner,
         facts=facts,
         status=COMPLETE,
+    )
+
+
+def mark(connection: Connection, snapshot: int, status: str) -> None:
+    """Give a snapshot another status."""
+    connection.change(
+        "MATCH (x:Snapshot {id: $id}) SET x.status = $status", id=snapshot, status=status
     )

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from cntgraph.database.checks import compare, expected, found_there
 from cntgraph.database.content import Content, Row
-from cntgraph.database.journal import Label, begin_run, begin_snapshot, complete, write_part
+from cntgraph.database.journal import Label, begin_run, begin_snapshot, complete, mark, write_part
 from cntgraph.database.parts import Part, run_parts, snapshot_parts
 from cntgraph.database.reconciling import reconciled
-from cntgraph.database.schema import COMPLETE, prepare
+from cntgraph.database.schema import COMPLETE, DAMAGED, prepare
 from cntgraph.errors import DatabaseError, InputRefused, LoadInterrupted
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = ["LoadReport", "Progress", "load"]
 
 Progress = Callable[[int, int], None]
+
+_NUMBER = r"(\d+\.?\d*|\.\d+)(e-?\d+)?"
+_CHOICE = re.compile(rf"all|none|nonzero|top:[1-9]\d*|(backbone|above):{_NUMBER}")
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,12 @@ def _finished(
     everything = snapshot["choice"] == "all" and content.convention == "plain"
     wanted = expected(linked, snapshot["neurons"], strengths=everything)
     found = found_there(connection, snapshot["first"], snapshot["neurons"])
-    compare(found, wanted, f"epoch {snapshot['epoch']} of {content.name!r}")
-    kept = 0.0 if linked is None else float(getattr(linked, "kept", 1.0))
+    try:
+        compare(found, wanted, f"epoch {snapshot['epoch']} of {content.name!r}")
+    except DatabaseError:
+        mark(connection, snapshot["id"], DAMAGED)
+        raise
+    kept = 0.0 if linked is None else linked.kept
     facts = {"links": wanted.links, "carried": wanted.carried, "kept": kept}
     complete(connection, "Snapshot", snapshot["id"], **facts)
     return kept
@@ -155,10 +162,10 @@ def _chosen(content: Content, epochs: Iterable[int] | None) -> list[int]:
 
 
 def _check_choice(links: str) -> None:
-    if not re.fullmatch(r"all|none|nonzero|top:[1-9]\d*|(backbone|above):\d*\.?\d+", links):
+    if not _CHOICE.fullmatch(links):
         raise InputRefused(
             f"links={links!r} is no choice of links",
-            why='it is "all", "none", "top:K" (per neuron) or "backbone:ALPHA"',
+            why="it is all, none, nonzero, top:K (per neuron), backbone:ALPHA or above:X",
             fix='links="top:32"',
         )
 
@@ -167,8 +174,7 @@ def _linked(network: Network, links: str) -> Network | None:
     """The network of the links that are to be loaded."""
     if links in ("all", "none"):
         return network if links == "all" else None
-    found: Network = network.filtered(links)
-    return found
+    return network.filtered(links)
 
 
 def _count(linked: Network | None) -> int:

@@ -1,4 +1,4 @@
-"""The parts of a run and of a snapshot: what one transaction writes, in an order that never changes.
+"""The parts of a run and of a snapshot: each is one transaction, and their order never changes.
 
 A load that was cut is continued by number, so equal runs must have equal parts.
 """

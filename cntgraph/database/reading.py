@@ -65,7 +65,7 @@ def read(
             database=place.database, default_access_mode=READ_ACCESS
         ) as session,
     ):
-        query = Query(text, timeout=limits.seconds)  # type: ignore[arg-type]
+        query = Query(text, timeout=limits.seconds)
         result = session.run(query, dict(parameters))
         names = list(result.keys())
         if limits.rows is None:
@@ -95,7 +95,7 @@ def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limi
             database=place.database, default_access_mode=READ_ACCESS
         ) as session,
     ):
-        query = Query(f"EXPLAIN {text}", timeout=limits.seconds)  # type: ignore[arg-type]
+        query = Query(f"EXPLAIN {text}", timeout=limits.seconds)
         summary = session.run(query, dict(parameters)).consume()
         plan: Any = summary.plan
         if summary.query_type != "r" or plan is None:
@@ -156,7 +156,7 @@ def _refused(why: str, fix: str) -> DatabaseError:
 
 
 def frame(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
-    """Rows of plain values as a DataFrame: whole numbers stay whole, also where some are missing."""
+    """Rows of plain values as a DataFrame; whole numbers stay whole where some are missing."""
     import pandas as pd
 
     columns = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cntgraph.database.content import Content, Row
 from cntgraph.database.removal import remove_run, remove_snapshot
-from cntgraph.database.schema import COMPLETE, DELETING
+from cntgraph.database.schema import COMPLETE, DAMAGED, DELETING
 from cntgraph.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def _other(content: Content, run: Row, there: dict[int, Row]) -> str:
 def _stale(snapshot: Row, choice: str, *, replace: bool) -> bool:
     """True if an epoch that is there must be loaded anew."""
     before = snapshot["choice"]
-    if snapshot["status"] == DELETING:
+    if snapshot["status"] in (DELETING, DAMAGED):
         return True
     if snapshot["status"] != COMPLETE:
         return bool(before != choice)
-    if replace or before == choice or choice == "none":
+    if replace or choice in (before, "none"):
         return replace
     if before == "none":  # only its neurons are there, and they are quickly written
         return True

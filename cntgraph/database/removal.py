@@ -1,4 +1,4 @@
-"""A run or one of its snapshots leaves the database in transactions of bounded size, links first."""
+"""A run or a snapshot leaves the database in transactions of bounded size, links first."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@
 What was loaded is known by a journal that is part of it: ``Run.steps`` and ``Snapshot.steps``
 count the transactions that wrote their parts, and each of those raises the count itself, so a
 part is there exactly if it is counted, whatever became of the connection. ``status`` is
-``loading`` until all parts are there and were checked, then ``complete``.
+``loading`` until all parts are there and were checked, then ``complete`` (or ``damaged``).
 
 Ids are integers, unique over all runs and epochs; ``(:IdCounter)`` hands them out and goes with
 the last run. They are consecutive: those of a snapshot's neurons begin at ``Snapshot.first`` in
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.errors import InputRefused
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPLETE",
+    "DAMAGED",
     "DELETING",
     "LOADING",
     "SCHEMA",
@@ -41,7 +43,7 @@ __all__ = [
     "property_value",
 ]
 
-LOADING, COMPLETE, DELETING = "loading", "complete", "deleting"
+LOADING, COMPLETE, DELETING, DAMAGED = "loading", "complete", "deleting", "damaged"
 
 _UNIQUE = (
     ("Run", "id"),
@@ -67,26 +69,19 @@ _INDEXES = (
 )
 
 
-def _constraint(label: str, *names: str) -> str:
-    name, properties = _named(label, names)
-    return (
-        f"CREATE CONSTRAINT {name} IF NOT EXISTS FOR (n:{label}) REQUIRE ({properties}) IS UNIQUE"
-    )
+def _definitions() -> Iterator[tuple[str, str]]:
+    for what, every, end in (("CONSTRAINT", _UNIQUE, " IS UNIQUE"), ("INDEX", _INDEXES, "")):
+        for label, *names in every:
+            name = f"cntgraph_{label}_{'_'.join(names)}"
+            properties = ", ".join(f"n.{each}" for each in names)
+            how = "REQUIRE" if end else "ON"
+            yield (
+                name,
+                f"CREATE {what} {name} IF NOT EXISTS FOR (n:{label}) {how} ({properties}){end}",
+            )
 
 
-def _index(label: str, *names: str) -> str:
-    name, properties = _named(label, names)
-    return f"CREATE INDEX {name} IF NOT EXISTS FOR (n:{label}) ON ({properties})"
-
-
-def _named(label: str, names: tuple[str, ...]) -> tuple[str, str]:
-    return f"cntgraph_{label}_{'_'.join(names)}", ", ".join(f"n.{name}" for name in names)
-
-
-SCHEMA: tuple[str, ...] = (
-    *(_constraint(*each) for each in _UNIQUE),
-    *(_index(*each) for each in _INDEXES),
-)
+SCHEMA: dict[str, str] = dict(_definitions())
 
 # What a NeuronState holds beside the stored measures; no measure may take one of these names.
 STATE_PROPERTIES = frozenset(
@@ -100,9 +95,13 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 def prepare(connection: Connection) -> None:
     """Create the constraints and indexes that are not there yet, and wait until they serve."""
-    for statement in SCHEMA:
+    shown = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN name"
+    serving = {row["name"] for row in connection.rows(shown)}
+    missing = [statement for name, statement in SCHEMA.items() if name not in serving]
+    for statement in missing:
         connection.define(statement)
-    connection.rows("CALL db.awaitIndexes(300)")
+    if missing:
+        connection.rows("CALL db.awaitIndexes(300)")
 
 
 def measure_name(name: str) -> str:

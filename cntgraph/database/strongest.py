@@ -29,7 +29,7 @@ Values = NDArray[np.float64]
 
 
 def strongest(network: Network) -> dict[str, Values]:
-    """path_out (0 where no path leads to an output) and largest_out (NaN without links), per neuron.
+    """path_out (0 where no path leads out) and largest_out (NaN without links) of every neuron.
 
     >>> found = strongest(network)                                       # doctest: +SKIP
     >>> found["path_out"][:784].max()   # |product| of the strongest path  # doctest: +SKIP

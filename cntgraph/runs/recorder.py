@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -31,6 +32,9 @@ class Recorder:
     ...         train_one_epoch()
     ...         recorder.snapshot(epoch, accuracy=accuracy(), loss=loss)
 
+    ``measures`` names what is stored of every neuron beside its strengths, ``("pagerank",)`` say;
+    ``replace`` puts epochs that are there with other weights aside.
+
     The model is left as it is: weights are copied, the training flag and the random state are not
     touched. After each snapshot the folder is a run that `open_run` reads, whatever happens next.
     """
@@ -42,18 +46,19 @@ class Recorder:
         *,
         to: str | os.PathLike[str],
         name: str | None = None,
+        measures: Sequence[str] = (),
         replace: bool = False,
     ) -> None:
         self._model = unwrapped(model)
         self._folder = Path(to).expanduser()
         self._network = trace(self._model, example_input)
+        self._origin = origin(self._network, self._model, measures)
         self._name, self._replace = name, replace
         self._held = ExitStack()
         self._writer: Writer | None = None
 
     def __enter__(self) -> Self:
-        source = origin(self._network, self._model, ())
-        run = writing(self._folder, source, name=self._name, replace=self._replace)
+        run = writing(self._folder, self._origin, name=self._name, replace=self._replace)
         self._writer = self._held.enter_context(run)
         return self
 

@@ -1,0 +1,212 @@
+"""What may be asked, and what an answer looks like."""
+
+from __future__ import annotations
+
+import pytest
+
+import cntgraph as cnt
+from cntgraph.database import connect
+
+pytestmark = pytest.mark.neo4j
+
+
+@pytest.fixture(scope="module")
+def db(server):
+    with connect(server.uri, user=server.user, password=server.password) as database:
+        yield database
+
+
+WRITES = [
+    "CREATE (n:Bad)",
+    "MERGE (n:Bad {id: 1})",
+    "MATCH (n) DETACH DELETE n",
+    "MATCH (n) SET n.x = 1",
+    "MATCH (n) REMOVE n.x",
+    "MATCH (n) CALL (n) { DETACH DELETE n } IN TRANSACTIONS",
+    "UNWIND range(1, 3) AS i CALL (i) { CREATE (:Bad) } IN TRANSACTIONS OF 1 ROW",
+    "FOREACH (i IN [1] | CREATE (:Bad))",
+    "MATCH (n) WITH n LIMIT 1 CALL (n) { SET n.x = 1 } RETURN n",
+    "CYPHER 5 CREATE (:Bad)",
+    "CYPHER 25 CREATE (:Bad)",
+    "EXPLAIN CREATE (:Bad)",
+    "PROFILE CREATE (:Bad)",
+    "explain create (:Bad)",
+    "/* only reading */ CREATE (:Bad)",
+    "// only reading\nCREATE (:Bad)",
+    "RETURN 1 //\n AS x UNION CREATE (:Bad) RETURN 1 AS x",
+    "\u00a0CREATE\t(:Bad)",
+    "CREA\\u0054E (:Bad)",
+    "RETURN 1; CREATE (:Bad)",
+    "RETURN 1;\nMATCH (n) DELETE n;",
+    "CREATE INDEX bad FOR (n:Bad) ON (n.id)",
+    "DROP CONSTRAINT cntgraph_Run_id IF EXISTS",
+    "CREATE CONSTRAINT bad FOR (n:Bad) REQUIRE n.id IS UNIQUE",
+    "CALL db.createLabel('Bad')",
+    "CALL db.createProperty('bad')",
+    "CALL db.create.setNodeVectorProperty(null, 'x', [1.0])",
+]
+REACHING = [
+    "LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line",
+    "LOAD CSV WITH HEADERS FROM 'http://127.0.0.1:1/x' AS line RETURN line",
+    "load  csv from 'file:///etc/passwd' as line return line",
+    "LOAD/**/CSV FROM 'file:///etc/passwd' AS line RETURN line",
+    "LOAD // x\nCSV FROM 'file:///etc/passwd' AS line RETURN line",
+    "LO\\u0041D CSV FROM 'file:///etc/passwd' AS line RETURN line",
+    "RETURN 1 AS x UNION LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line AS x",
+    "CALL () { LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line } RETURN line",
+    "MATCH (n) WHERE EXISTS { LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line } RETURN n",
+    "RETURN COLLECT { LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line }",
+    "PROFILE LOAD CSV FROM 'file:///etc/passwd' AS line RETURN line",
+]
+CALLS = [
+    "CALL dbms.listConfig()",
+    "CALL dbms.listConfig('password') YIELD value RETURN value",
+    "CALL dbms.queryJmx('*:*')",
+    "CALL dbms.components()",
+    "CALL `dbms`.`components`()",
+    "CALL dbms\n.components()",
+    "CALL tx.setMetaData({a: 1})",
+    "CALL db.clearQueryCaches()",
+    "CALL db.stats.collect('QUERIES')",
+    "CALL db.awaitIndexes()",
+    "CALL apoc.load.json('file:///etc/passwd')",
+    "CALL apoc.cypher.runWrite('CREATE (:Bad)', {})",
+    "CALL gds.graph.drop('x')",
+    "RETURN apoc.load.json('x')",
+    "MATCH (n) CALL () { CALL dbms.components() YIELD name RETURN name } RETURN name",
+]
+COMMANDS = [
+    "SHOW USERS",
+    "SHOW CURRENT USER",
+    "SHOW DATABASES",
+    "SHOW SETTINGS",
+    "SHOW TRANSACTIONS",
+    "show transactions yield currentQuery return currentQuery",
+    "TERMINATE TRANSACTION 'neo4j-transaction-1'",
+    "SHOW TRANSACTIONS YIELD transactionId AS t TERMINATE TRANSACTIONS t YIELD message RETURN t",
+    "ALTER CURRENT USER SET PASSWORD FROM 'a' TO 'b'",
+    "CREATE USER bad SET PASSWORD 'longenough'",
+    "STOP DATABASE neo4j",
+    "USE system SHOW USERS",
+    "ALTER DATABASE neo4j SET ACCESS READ ONLY",
+]
+
+
+@pytest.mark.parametrize("text", WRITES + REACHING + CALLS + COMMANDS)
+def test_what_does_more_than_read_this_graph_is_refused(db, text):
+    before = db.cypher("MATCH (n) RETURN count(n) AS n")["n"].item()
+    with pytest.raises(cnt.DatabaseError):
+        db.cypher(text)
+    assert db.cypher("MATCH (n) RETURN count(n) AS n")["n"].item() == before
+    assert not db.cypher("CALL db.labels() YIELD label WHERE label = 'Bad' RETURN label").size
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (WRITES[0], "it does more than read"),
+        (REACHING[0], "LOAD CSV reads files"),
+        (CALLS[8], "it calls the procedure db.stats.collect"),
+        ("SHOW SETTINGS", "it is a command to the server (ShowSettings)"),
+        (COMMANDS[6], "it is a command to the server (TerminateTransactions)"),
+    ],
+)
+def test_a_refusal_says_what_was_seen(db, text, why):
+    with pytest.raises(cnt.DatabaseError, match="only reading is allowed") as refused:
+        db.cypher(text)
+    assert why in refused.value.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RETURN 1 AS x",
+        "RETURN 1 AS x;",
+        "CYPHER 5 RETURN 1 AS x",
+        "CYPHER 25 RETURN 1 AS x",
+        "// LOAD CSV is but a remark\nRETURN 'CREATE (n)' AS x",
+        "WITH 'LOAD CSV FROM x' AS x RETURN x",
+        "CALL db.labels() YIELD label RETURN count(label) AS x",
+        "SHOW INDEXES YIELD name RETURN count(name) AS x",
+        "CALL () { RETURN 1 AS x } RETURN x",
+        "RETURN date('2026-01-01') AS x",
+        "RETURN duration.between(date('2026-01-01'), date('2026-02-01')).months AS x",
+    ],
+)
+def test_reading_is_allowed(db, text):
+    assert len(db.cypher(text)["x"]) == 1
+
+
+def test_columns_have_the_types_of_their_values(db):
+    found = db.cypher(
+        """
+        UNWIND [
+          {i: 1, f: 1.5, s: 'a', b: true, m: 1, n: null, mixed: 1, big: 9007199254740993},
+          {i: 2, f: null, s: null, b: false, m: null, n: null, mixed: 2.5, big: null}
+        ] AS r
+        RETURN r.i AS i, r.f AS f, r.s AS s, r.b AS b, r.m AS m, r.n AS n,
+               r.mixed AS mixed, r.big AS big
+        """
+    )
+    assert found.dtypes.astype(str).to_dict() == {
+        "i": "int64",
+        "f": "float64",
+        "s": "str",
+        "b": "bool",
+        "m": "Int64",
+        "n": "object",
+        "mixed": "float64",
+        "big": "Int64",
+    }
+    assert found["big"][0] == 2**53 + 1
+
+
+def test_nothing_found_is_an_empty_frame_with_columns(db):
+    found = db.cypher("MATCH (n:Nobody) RETURN n.a AS a, n.b AS b")
+    assert list(found) == ["a", "b"]
+    assert found.empty
+
+
+def test_parameters_of_any_name_and_value(db):
+    odd = {
+        "text": "it's",
+        "self": 1,
+        "seconds": 2.5,
+        "rows": [1, 2],
+        "limit": None,
+        "timeout": True,
+    }
+    names = ", ".join(f"${name} AS {name}" for name in odd)
+    (row,) = db.cypher(f"RETURN {names}", **odd).to_dict("records")
+    assert row == odd
+
+
+def test_injection_through_a_parameter_is_a_value(db):
+    odd = "x}) DETACH DELETE n //"
+    assert db.cypher("RETURN $x AS x", x=odd)["x"].item() == odd
+
+
+def test_a_cut_answer_says_so(db):
+    few = db.within(rows=10)
+    with pytest.warns(cnt.CntWarning, match="cut after 10 rows"):
+        found = few.cypher("UNWIND range(1, 11) AS i RETURN i")
+    assert (len(found), found.attrs["truncated"]) == (10, True)
+    whole = few.cypher("UNWIND range(1, 10) AS i RETURN i")
+    assert (len(whole), whole.attrs["truncated"]) == (10, False)
+    with pytest.warns(cnt.CntWarning, match="cut after 10,000 rows"):
+        assert len(db.cypher("UNWIND range(1, 20000) AS i RETURN i")) == 10_000
+    assert len(db.within(rows=None).cypher("UNWIND range(1, 20000) AS i RETURN i")) == 20_000
+
+
+def test_a_query_that_runs_on_is_ended(db):
+    endless = "UNWIND range(1, 100000) AS a UNWIND range(1, 100000) AS b RETURN sum(a * b) AS s"
+    with pytest.raises(cnt.DatabaseError, match="ran too long") as ended:
+        db.within(seconds=0.5).cypher(endless)
+    assert "within" in ended.value.fix
+
+
+@pytest.mark.parametrize("text", ["", "RETURN", "MATCH (n) RETURN m", "RETURN $missing"])
+def test_what_is_not_cypher_fails_with_the_servers_reason(db, text):
+    with pytest.raises(cnt.DatabaseError) as failed:
+        db.cypher(text)
+    assert failed.value.why
