@@ -115,6 +115,8 @@ def test_two_starts_at_once_make_one_server_and_stop_ends_it(own, elsewhere):
     query(server, "CREATE (:Kept)")
 
     assert local.stop()
+    with pytest.raises(ProcessLookupError):  # not even a zombie is left
+        os.kill(server.pid, 0)
     assert not alive(server.pid)
     assert not listens(int(server.uri.rpartition(":")[2]))
     assert not local.status().running

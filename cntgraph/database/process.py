@@ -13,6 +13,9 @@ from pathlib import Path
 __all__ = ["Process", "launch"]
 
 
+_BURIAL = 5.0  # seconds for the system to forget a process that has ended
+
+
 @dataclass(frozen=True)
 class Process:
     """A pid counts only together with the birth it was recorded with: pids are used again."""
@@ -26,13 +29,21 @@ class Process:
         return self.pid > 0 and _birth(self.pid) == self.birth
 
     def end(self, *, patience: float) -> None:
-        """SIGTERM, `patience` seconds to finish, then SIGKILL; returns when it is gone."""
+        """SIGTERM, `patience` seconds to finish, then SIGKILL; returns when it is gone.
+
+        Gone is gone from the table of processes too, unless the system is slow to bury its dead.
+        """
+        if not self.runs:
+            return
         for order, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 60.0)):
             limit = time.monotonic() + seconds
             if self.runs:
                 os.kill(self.pid, order)
             while self.runs and time.monotonic() < limit:
                 time.sleep(0.02)
+        limit = time.monotonic() + _BURIAL
+        while _listed(self.pid) and time.monotonic() < limit:
+            time.sleep(0.02)
 
 
 def launch(
@@ -55,6 +66,17 @@ def launch(
     )
     pid = int(shell.stdout)
     return Process(pid, _birth(pid) or "")
+
+
+def _listed(pid: int) -> bool:
+    """Whether the system still knows the pid, if only as a zombie."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):  # gone, or somebody else's by now
+        return False
+    return True
 
 
 def _birth(pid: int) -> str | None:
