@@ -438,3 +438,14 @@ def test_dead_inputs_begin_no_path(db, tmp_path):
         assert not found["path"].map(lambda path: path[0].endswith("[1]")).any()
     finally:
         db.delete("dead")
+
+
+def test_a_question_about_links_where_none_were_loaded(db, runs):
+    db.load(runs["mlp"], name="no links", links="none")
+    try:
+        with pytest.raises(cnt.InputRefused, match="was loaded without links") as refused:
+            db.query("strong_paths", run="no links", epoch=0)
+        assert "--links all" in refused.value.fix
+        assert len(db.query("strong_neurons", run="no links", epoch=0)) == 20
+    finally:
+        db.delete("no links")

@@ -30,6 +30,7 @@ def answer(
     found = read(connection, asked.text, parameters, limits)
     if found.empty:
         _explain(connection, values)
+        _explain_links(connection, asked, values)
         kinds = {column.name: _DTYPES.get(column.kind, "object") for column in query.columns}
         found = found.astype({n: kind for n, kind in kinds.items() if n in found})
     for column in asked.columns:
@@ -73,6 +74,23 @@ def _explain(connection: Connection, values: Mapping[str, Any]) -> None:
         if values["layer"] not in layers:
             why = did_you_mean(values["layer"], layers)
             raise InputRefused(f"{run!r} has no layer {values['layer']!r}", why=why)
+
+
+def _explain_links(connection: Connection, query: Query, values: Mapping[str, Any]) -> None:
+    """Raise `InputRefused` where nothing was found because no links were loaded."""
+    if ":LINK" not in query.text or "epoch" not in values:
+        return
+    (row,) = connection.rows(
+        "MATCH (x:Snapshot {run: $run, epoch: $epoch}) RETURN x.choice AS choice",
+        run=values["run"],
+        epoch=values["epoch"],
+    )
+    if row["choice"] == "none":
+        raise InputRefused(
+            f"epoch {values['epoch']} of {values['run']!r} was loaded without links",
+            why=f"{query.name} looks at links",
+            fix=f"cntgraph load RUN --epochs {values['epoch']} --links all",
+        )
 
 
 def _epochs(connection: Connection) -> dict[str, list[int]]:

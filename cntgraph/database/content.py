@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from cntgraph.network.expressions import Expression
     from cntgraph.runs import Run
 
-__all__ = ["Content", "Row", "layer_rows", "layer_state_rows", "neuron_rows", "state_rows"]
+__all__ = [
+    "Content",
+    "Row",
+    "layer_rows",
+    "layer_state_rows",
+    "neuron_table",
+    "rows_of",
+    "state_table",
+]
 
 Row = dict[str, Any]
 
@@ -84,39 +92,39 @@ def layer_rows(content: Content, network: Network, first: int) -> list[Row]:
     ]
 
 
-def neuron_rows(content: Content, network: Network, first: int) -> list[Row]:
+def neuron_table(content: Content, network: Network, first: int) -> pd.DataFrame:
     """A row per neuron, ids from ``first`` in the network's own order."""
-    rows = _rows(network.neurons())
-    for row in rows:
-        row |= {"id": first + row["neuron"], "run": content.name}
-        row["name"] = f"{row['layer']}[{row['index']}]"
-    return rows
+    table = network.neurons()
+    table["id"] = table["neuron"] + first
+    table["run"] = content.name
+    table["name"] = table["layer"] + "[" + table["index"].astype(str) + "]"
+    return table
 
 
 def layer_state_rows(content: Content, epoch: int) -> list[Row]:
     """A row per layer at an epoch."""
     table = content.layers
-    rows = _rows(table[table["epoch"] == epoch].drop(columns=["kind", "size"]))
-    return [row | {"run": content.name} for row in rows]
+    here = table[table["epoch"] == epoch].drop(columns=["kind", "size"])
+    return rows_of(here.assign(run=content.name))
 
 
-def state_rows(content: Content, epoch: int, network: Network, first: int) -> list[Row]:
+def state_table(content: Content, epoch: int, network: Network, first: int) -> pd.DataFrame:
     """A row per neuron at an epoch: strengths, measures, bias; ids from ``first``."""
+    import pandas as pd
+
     columns = ["neuron", "layer", "index", *STRENGTH_COLUMNS, *content.measures]
-    rows = _rows(content.run.neurons(epoch)[columns])
-    for name, values in _affine(network).items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = property_value(value)
-    for row in rows:
-        row |= {"id": first + row["neuron"], "run": content.name, "epoch": epoch}
-        if any(row[name] is None for name in STRENGTH_COLUMNS):
-            row["has_nan"] = True
-        if row["strength"] is not None:
-            row["magnitude"] = abs(row["strength"])
-    return rows
+    table = content.run.neurons(epoch)[columns].assign(**_affine(network))
+    lost = table[list(STRENGTH_COLUMNS)].isna().any(axis=1)
+    return table.assign(
+        id=table["neuron"] + first,
+        run=content.name,
+        epoch=epoch,
+        magnitude=table["strength"].abs(),
+        has_nan=pd.arrays.BooleanArray(lost.to_numpy(), ~lost.to_numpy()),  # there only if true
+    )
 
 
-def _affine(network: Network) -> dict[str, Sequence[float]]:
+def _affine(network: Network) -> dict[str, NDArray[np.float64]]:
     """What a layer does to its sums beside the links, for every neuron; NaN where it does not."""
     import numpy as np
 
@@ -127,7 +135,7 @@ def _affine(network: Network) -> dict[str, Sequence[float]]:
             if part is not None:
                 column = found.setdefault(name, np.full(network.neuron_count, np.nan))
                 column[layer.first : layer.last] = _broadcast(layer, part, network.weights)
-    return {name: column.tolist() for name, column in found.items()}
+    return found
 
 
 def _broadcast(layer: Layer, part: Expression, weights: Mapping[str, Any]) -> Any:
@@ -139,7 +147,7 @@ def _broadcast(layer: Layer, part: Expression, weights: Mapping[str, Any]) -> An
     return value.expand(shape).reshape(-1).numpy()
 
 
-def _rows(table: pd.DataFrame) -> list[Row]:
+def rows_of(table: pd.DataFrame) -> list[Row]:
     """The rows as plain values, None for what is missing."""
     plain = {str(name): _plain(table[name]) for name in table}
     return [dict(zip(plain, values, strict=True)) for values in zip(*plain.values(), strict=True)]

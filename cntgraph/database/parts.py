@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cntgraph.database.content import Content, Row, neuron_rows, state_rows
+from cntgraph.database.content import Content, Row, neuron_table, rows_of, state_table
 from cntgraph.database.links import link_batches
-from cntgraph.database.schema import property_value
 from cntgraph.database.strongest import strongest
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from cntgraph.network import Network
 
 __all__ = ["Part", "run_parts", "snapshot_parts"]
@@ -49,8 +50,7 @@ class Part:
 
 def run_parts(content: Content, network: Network, run: Row) -> Iterator[Part]:
     """The neurons, once for all epochs."""
-    rows = neuron_rows(content, network, run["first_neuron"])
-    for batch in _batches(rows):
+    for batch in _batches(neuron_table(content, network, run["first_neuron"])):
         yield Part(_NEURONS, {"rows": batch, "layers": layer_ids(network, run)})
 
 
@@ -59,12 +59,10 @@ def snapshot_parts(
 ) -> Iterator[Part]:
     """Every neuron's state, then the links of ``linked``: the network, a part of it or None."""
     first = snapshot["first"]
-    rows = state_rows(content, snapshot["epoch"], network, first)
+    table = state_table(content, snapshot["epoch"], network, first)
     if linked is not None:
-        for name, values in strongest(linked).items():
-            for row, value in zip(rows, values.tolist(), strict=True):
-                row[name] = property_value(value)
-    for batch in _batches(rows):
+        table = table.assign(**strongest(linked))
+    for batch in _batches(table):
         parameters = {"rows": batch, "first_neuron": run["first_neuron"]}
         yield Part(_STATES, parameters, neurons=len(batch))
     for links in link_batches(linked, first) if linked is not None else ():
@@ -76,5 +74,5 @@ def layer_ids(network: Network, run: Row) -> dict[str, int]:
     return {layer.name: run["first_layer"] + i for i, layer in enumerate(network.layers)}
 
 
-def _batches(rows: list[Row]) -> Iterator[list[Row]]:
-    return (rows[at : at + _ROWS] for at in range(0, len(rows), _ROWS))
+def _batches(table: pd.DataFrame) -> Iterator[list[Row]]:
+    return (rows_of(table.iloc[at : at + _ROWS]) for at in range(0, len(table), _ROWS))

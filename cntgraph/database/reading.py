@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cntgraph.database.connection import translated
+from cntgraph.database.translating import translated
 from cntgraph.errors import CntWarning, DatabaseError
 
 if TYPE_CHECKING:
