@@ -77,6 +77,16 @@ def test_nan_weights_give_nan_statistics_and_leave_other_layers_alone():
     assert np.isfinite(found.loc["fc.0", "fluctuation"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinite_weights_are_told_by_nan_alone():
+    network = traced_network("dense")
+    weights = {n: t.clone() for n, t in network.weights.items()}
+    weights["fc.2.weight"][0] = torch.tensor([float("inf"), float("-inf"), 0, 0, 0, 0])
+    infinite = network.with_weights(weights)
+    assert np.isnan(cnt.layers(infinite).set_index("layer").loc["fc.2", "fluctuation"])
+    assert np.isnan(cnt.strength(infinite).set_index("layer").loc["fc.2", "strength"].iloc[0])
+
+
 def test_bad_values_are_refused():
     network = traced_network("dense")
     with pytest.raises(cnt.InputRefused, match="shuffles=-1"):

@@ -75,19 +75,26 @@ def layers(
 
 def fluctuation(strengths: NDArray[np.float64]) -> float:
     """The population standard deviation of a layer's strengths; NaN for an empty layer."""
-    return float(strengths.std()) if len(strengths) else float("nan")
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # infinite weights have no deviation, and NaN says so
+        return float(strengths.std()) if len(strengths) else float("nan")
 
 
 def _row(
     network: Network, layer: Layer, strengths: NDArray[np.float64], convention: str
 ) -> dict[str, Any]:
+    import numpy as np
+
     weights = link_weights(network, layer, biases=convention == "paper")
+    with np.errstate(invalid="ignore"):
+        mean = float(strengths.mean()) if len(strengths) else float("nan")
     return {
         "layer": layer.name,
         "kind": layer.kind,
         "size": layer.size,
         "fluctuation": fluctuation(strengths),
-        "strength_mean": float(strengths.mean()) if len(strengths) else float("nan"),
+        "strength_mean": mean,
         **_statistics(weights),
     }
 

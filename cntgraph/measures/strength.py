@@ -59,11 +59,12 @@ def strength(network: Network, *, convention: str = "plain") -> pd.DataFrame:
     import pandas as pd
 
     sums, degrees = _sums(network, convention)
-    inward, outward = sums.sum(axis=1)
-    positive, negative = sums.sum(axis=0)
-    columns = np.stack(
-        [positive + negative, inward, outward, positive, negative, positive - negative], axis=1
-    )
+    with np.errstate(invalid="ignore"):  # of infinities of both signs the sum is NaN
+        inward, outward = sums.sum(axis=1)
+        positive, negative = sums.sum(axis=0)
+        columns = np.stack(
+            [positive + negative, inward, outward, positive, negative, positive - negative], axis=1
+        )
     identity, names, counts = _frame(network)
     measured = pd.DataFrame(columns, columns=names, index=identity.index, copy=False)
     counted = pd.DataFrame(degrees.T, columns=counts, index=identity.index, copy=False)
@@ -88,8 +89,11 @@ def _frame(network: Network) -> tuple[pd.DataFrame, pd.Index[str], pd.Index[str]
 
 def strengths_by_layer(network: Network, convention: str) -> dict[str, NDArray[np.float64]]:
     """The signed strengths of each layer's neurons, by layer name."""
+    import numpy as np
+
     sums, _ = _sums(network, convention)
-    total = sums.sum(axis=(0, 1))
+    with np.errstate(invalid="ignore"):
+        total = sums.sum(axis=(0, 1))
     return {layer.name: total[layer.first : layer.last] for layer in network.layers}
 
 
