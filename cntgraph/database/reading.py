@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,19 +53,27 @@ class Limits:
     rows: int | None = 10_000
 
 
+@contextmanager
+def _reading(connection: Connection) -> Iterator[neo4j.Session]:
+    """A session that the server lets read and nothing else."""
+    from neo4j import READ_ACCESS
+
+    place = connection.place
+    name, mode = place.database, READ_ACCESS
+    with (
+        translated(place),
+        connection.driver.session(database=name, default_access_mode=mode) as session,
+    ):
+        yield session
+
+
 def read(
     connection: Connection, text: str, parameters: Mapping[str, Any], limits: Limits
 ) -> pd.DataFrame:
     """The rows of a query as a DataFrame; ``attrs["truncated"]`` says whether they were cut."""
-    from neo4j import READ_ACCESS, Query
+    from neo4j import Query
 
-    place = connection.place
-    with (
-        translated(place),
-        connection.driver.session(
-            database=place.database, default_access_mode=READ_ACCESS
-        ) as session,
-    ):
+    with _reading(connection) as session:
         query = Query(text, timeout=limits.seconds)
         result = session.run(query, dict(parameters))
         names = list(result.keys())
@@ -86,15 +95,9 @@ def read(
 
 def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limits: Limits) -> None:
     """Raise `DatabaseError` unless the query only reads, and only this database."""
-    from neo4j import READ_ACCESS, Query
+    from neo4j import Query
 
-    place = connection.place
-    with (
-        translated(place),
-        connection.driver.session(
-            database=place.database, default_access_mode=READ_ACCESS
-        ) as session,
-    ):
+    with _reading(connection) as session:
         query = Query(f"EXPLAIN {text}", timeout=limits.seconds)
         summary = session.run(query, dict(parameters)).consume()
         plan: Any = summary.plan

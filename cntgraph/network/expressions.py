@@ -118,11 +118,6 @@ class Expression:
         """Names of the tensors it is computed from, in order of first use."""
         return tuple(dict.fromkeys(_leaves((self,))))
 
-    @property
-    def is_parameter(self) -> bool:
-        """True for a parameter just as it is."""
-        return self.op == "parameter"
-
     def evaluate(self, weights: Weights, dtype: torch.dtype | None = None) -> Tensor:
         """The tensor, from these weights; floating leaves are cast to ``dtype`` first."""
         if self.op == "parameter":

@@ -348,10 +348,7 @@ class Network:
         """
         import pyarrow as pa
 
-        _known_kinds(kinds)
-        for block in self.blocks:
-            if block.link_kind not in kinds:
-                continue
+        for block in self.carrying_blocks(kinds):
             parameter = block.parameter
             for links in block.links(batch):
                 count = len(links.source)

@@ -258,7 +258,7 @@ class Interpreter:
         line = self.line(node)
         return self.draft(self.name(node), shape, parts=parts, shift=shift, line=line)
 
-    def activation(self, node: Node, op: str, bound: dict[str, Any], **fields: Any) -> Tensor:
+    def activation(self, node: Node, op: str, bound: dict[str, Any]) -> Tensor:
         """A layer that applies a function to each neuron; contraction makes it an attribute."""
         (slot,) = [name for name, v in bound.items() if isinstance(v, torch.Tensor)]
         call = _as_call(node.target, op, {**bound, slot: Slot(0)})

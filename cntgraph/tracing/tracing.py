@@ -106,9 +106,10 @@ def verify(
     network = network.bound_to(traced)
     listed = sum(b.link_count for b in network.blocks) <= LISTABLE
     errors: list[tuple[float, float, float]] = []
+    example = example_tensors(model, example_input)
     with torch.no_grad(), evaluating(model):
         for seed in range(samples):
-            inputs = _random_inputs(example_tensors(model, example_input), seed)
+            inputs = _random_inputs(example, seed)
             expected = _leaves(torch.func.functional_call(model, state, inputs))
             found = network.forward(*inputs)
             by_links = forward_by_links(network)(*inputs) if listed else found
