@@ -1,0 +1,95 @@
+"""The register of handlers, and the small words they share.
+
+A handler is given the interpreter, the node and the operator's arguments by name; it returns ids,
+or None to leave the node to the opaque join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cntgraph.network.expressions import Expression, literal
+from cntgraph.tracing.interpreting import ONE
+
+if TYPE_CHECKING:
+    from torch.fx import Node
+
+    from cntgraph.tracing.interpreting import Interpreter
+
+__all__ = [
+    "HANDLERS",
+    "Bound",
+    "activity",
+    "as_expression",
+    "constant",
+    "each",
+    "factor_of",
+    "first_of",
+    "handles",
+    "op_name",
+    "opname",
+]
+
+Bound = dict[str, Any]
+Handler = Callable[["Interpreter", "Node", Bound], Any]
+
+HANDLERS: dict[str, Handler] = {}
+
+
+def handles(*names: str) -> Callable[[Handler], Handler]:
+    """Register a handler for operators of these names."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS.update(dict.fromkeys(names, handler))
+        return handler
+
+    return register
+
+
+def activity(value: Any) -> bool:
+    """True for ids of neurons."""
+    return isinstance(value, torch.Tensor)
+
+
+def constant(*values: Any) -> bool:
+    """True if no value is an activity."""
+    return all(value is None or isinstance(value, Expression) for value in values)
+
+
+def as_expression(value: Any) -> Expression:
+    """A number as an expression; expressions as they are."""
+    if isinstance(value, Expression):
+        return value
+    return literal(torch.tensor(float(value), dtype=torch.float64))
+
+
+def factor_of(factor: float) -> tuple[Expression, str]:
+    """A factor and the kind of link that it makes."""
+    return (ONE, "identity") if factor == 1 else (as_expression(factor), "scale")
+
+
+def each(value: Any, n: int) -> list[int]:
+    """One value for each of ``n`` axes."""
+    given = list(value) if isinstance(value, (list, tuple)) else [value]
+    return given * n if len(given) == 1 else given
+
+
+def first_of(value: Any) -> Any:
+    """The first of several results."""
+    return value[0] if isinstance(value, (list, tuple)) else value
+
+
+def opname(node: Node) -> str:
+    """``max_pool2d`` of the node of that operator."""
+    target: Any = node.target
+    name: str = target._opname
+    return name
+
+
+def op_name(node: Node) -> str:
+    """``aten.max_pool2d.default`` of the node of that operator."""
+    target: Any = node.target
+    return f"aten.{target._opname}.{target._overloadname}"
