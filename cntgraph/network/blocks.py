@@ -102,6 +102,8 @@ class Block:
 
     def forward(self, x: Tensor) -> Tensor:
         """What it adds to the target: (batch, source size) to (batch, target size)."""
+        if not x.is_floating_point():  # tokens and masks, counted as numbers
+            x = x.to(self.tensor.dtype)
         w = self.weight.evaluate(self.weights, x.dtype)
         return self.operator.forward(w.to(x.dtype), self.gather(x))
 

@@ -172,7 +172,10 @@ class Expression:
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """An operator waiting for values: an activation, or a join of several operands."""
+    """An operator waiting for values: an activation, or a join of several operands.
+
+    An argument may be a call itself, on the same operands: ``add(mul(0, 1), mul(2, 3))``.
+    """
 
     op: str
     args: tuple[Any, ...] = (Slot(0),)
@@ -182,9 +185,13 @@ class Call:
     def __call__(self, operands: list[Tensor], weights: Weights) -> Tensor:
         """The operator's result on the operands, each of the shape it was traced with."""
         dtype = next((x.dtype for x in operands if x.is_floating_point()), None)
-        args, kwargs = _fill(
-            (self.args, self.kwargs), lambda e: e.evaluate(weights, dtype), operands
-        )
+
+        def value(part: Expression | Call) -> Tensor:
+            if isinstance(part, Call):
+                return part(operands, weights)
+            return part.evaluate(weights, dtype)
+
+        args, kwargs = _fill((self.args, self.kwargs), value, operands)
         return _picked(operator(self.op)(*args, **dict(kwargs)), self.item)
 
     @property
@@ -231,6 +238,8 @@ _PLACEMENT = ("device", "layout", "pin_memory")  # results follow the weights, n
 def _shown(argument: Any) -> str:
     if isinstance(argument, Expression):
         return "+".join(argument.parameters) or "constant"
+    if isinstance(argument, Slot):
+        return f"#{argument.operand}"
     return f"{argument:g}" if isinstance(argument, float) else str(argument)
 
 
@@ -246,6 +255,8 @@ def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:
 def _expressions(args: Any) -> Iterator[Expression]:
     if isinstance(args, Expression):
         yield args
+    elif isinstance(args, Call):
+        yield from _expressions(args.args)
     elif isinstance(args, (list, tuple)):
         for a in args:
             yield from _expressions(a)
@@ -260,9 +271,9 @@ def _leaves(args: Any) -> Iterator[str]:
 
 
 def _fill(
-    args: Any, evaluate: Callable[[Expression], Tensor], operands: list[Tensor] | None = None
+    args: Any, evaluate: Callable[[Any], Tensor], operands: list[Tensor] | None = None
 ) -> Any:
-    if isinstance(args, Expression):
+    if isinstance(args, (Expression, Call)):
         return evaluate(args)
     if isinstance(args, Slot):
         assert operands is not None

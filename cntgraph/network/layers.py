@@ -17,12 +17,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.network.expressions import Call, Expression
+from cntgraph.network.geometry import Index, decode, encode
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "Portion"]
+
+
+@dataclass(frozen=True, eq=False)
+class Portion:
+    """Some neurons of a layer with an activation of their own: the gates of an LSTM, say."""
+
+    places: Index  # their indices within the layer
+    function: Call
+
+    def __str__(self) -> str:
+        first, last = int(self.places.min()), int(self.places.max())
+        run = last - first + 1 == len(self.places)
+        where = f"{first}:{last + 1}" if run else f"{len(self.places)} between {first} and {last}"
+        return f"{self.function}[{where}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +45,8 @@ class Layer:
     """A row of neurons with consecutive ids, named by the module that computes it.
 
     ``kind`` is input, hidden, output or constant; ``shape`` leaves the batch out; ``first`` is the
-    id of the first neuron.
+    id of the first neuron. An input layer with a ``join`` encodes what it is given: tokens as
+    one-hot neurons.
     """
 
     name: str
@@ -42,6 +58,7 @@ class Layer:
     shift: Expression | None = field(default=None, repr=False)
     value: Expression | None = field(default=None, repr=False)
     function: Call | None = field(default=None, repr=False)
+    portions: tuple[Portion, ...] = field(default=(), repr=False)
     join: Call | None = field(default=None, repr=False)
     operands: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     traced: tuple[int, ...] = field(default=(), repr=False)  # the shape with its batch of one
@@ -58,7 +75,9 @@ class Layer:
 
     @property
     def activation(self) -> str | None:
-        """The activation with its arguments, ``leaky_relu(0.1)`` say."""
+        """The activation with its arguments: ``leaky_relu(0.1)``, ``sigmoid[0:8], tanh[8:12]``."""
+        if self.portions:
+            return ", ".join(str(portion) for portion in self.portions)
         return None if self.function is None else str(self.function)
 
     def coordinates(self) -> dict[str, NDArray[np.int64]]:
@@ -84,6 +103,7 @@ class Layer:
             "first": self.first,
             "activation": self.activation,
             **optional,
+            **({"portions": [_portion_to_json(p) for p in self.portions]} if self.portions else {}),
             "operands": [list(shape) for shape in self.operands],
             "traced": list(self.traced),
         }
@@ -108,7 +128,16 @@ class Layer:
             shift=expression("shift"),
             value=expression("value"),
             function=call("function"),
+            portions=tuple(_portion_from_json(p) for p in data.get("portions", ())),
             join=call("join"),
             operands=tuple(tuple(shape) for shape in data["operands"]),
             traced=tuple(data["traced"]),
         )
+
+
+def _portion_to_json(portion: Portion) -> dict[str, Any]:
+    return {"places": encode(portion.places), "function": portion.function.to_json()}
+
+
+def _portion_from_json(data: dict[str, Any]) -> Portion:
+    return Portion(decode(data["places"]), Call.from_json(data["function"]))

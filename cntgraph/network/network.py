@@ -232,12 +232,19 @@ class Network:
             raise InputRefused(f"{len(inputs)} inputs given, the network has {len(given)}")
         values: dict[str, Tensor] = {}
         for layer, x in zip(given, inputs, strict=True):
-            values[layer.name] = x.reshape(-1, layer.size)
+            values[layer.name] = self._encoded(layer, x)
         batch = max((len(v) for v in values.values()), default=1)
         for layer in self.layers:
             if layer.name not in values:
                 values[layer.name] = self._values(layer, values, batch)
         return tuple(self._output(o, values, batch) for o in self.outputs)
+
+    def _encoded(self, layer: Layer, x: Tensor) -> Tensor:
+        if layer.join is None:
+            return x.reshape(-1, layer.size)
+        samples = x.reshape(-1, *layer.operands[0])
+        floating = (t.dtype for t in self.weights.values() if t.is_floating_point())
+        return _each(layer.join, [samples], self.weights, len(samples)).to(next(floating))
 
     def _values(self, layer: Layer, values: dict[str, Tensor], batch: int) -> Tensor:
         blocks = self._blocks_into[layer.name]
@@ -289,6 +296,11 @@ class Network:
 
     def activate(self, layer: Layer, z: Tensor) -> Tensor:
         """The activation of a layer applied to its sums, (batch, size)."""
+        import torch
+
+        for portion in layer.portions:
+            places = torch.from_numpy(portion.places).to(z.device)
+            z = z.index_copy(1, places, portion.function([z[:, places]], self.weights))
         if layer.function is None:
             return z
         if layer.function.pointwise:

@@ -85,6 +85,7 @@ def _layer(draft: Draft, final: _Renumbering, returned: bool) -> Layer:
         shift=draft.shift,
         value=draft.value,
         function=draft.function,
+        portions=tuple(draft.portions),
         join=draft.join,
         operands=draft.operands,
         traced=tuple(draft.traced),

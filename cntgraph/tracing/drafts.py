@@ -9,13 +9,13 @@ norm becomes the gain and shift of the layer before it.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from cntgraph.network.expressions import Call, Expression
 from cntgraph.network.geometry import Index
+from cntgraph.network.layers import Portion
 from cntgraph.network.operators import Convolution, Dense, Operator
 
 __all__ = ["Draft", "Part", "contract"]
@@ -46,6 +46,7 @@ class Draft:
     shift: Expression | None = None
     value: Expression | None = None
     function: Call | None = None
+    portions: list[Portion] = field(default_factory=list)
     join: Call | None = None
     operands: tuple[tuple[int, ...], ...] = ()
     norm: tuple[Expression, Expression] | None = None  # scale and shift of a batch norm
@@ -63,13 +64,16 @@ class Wiring:
 
     def __init__(self, drafts: list[Draft], outputs: list[Index]) -> None:
         self.drafts = drafts
+        self.outputs = outputs
         self.starts = np.asarray([d.first for d in drafts], dtype=np.int64)
-        self.home: dict[int, Draft] = {}  # first id of a draft -> the draft its neurons moved to
-        self.readers: Counter[int] = Counter()
+        # first id of a draft -> the draft its neurons moved to, and their places there
+        self.home: dict[int, tuple[Draft, Index | None]] = {}
+        self.readers: dict[int, list[Part]] = {}
         self.returned: set[int] = set()
         for draft in drafts:
             for part in draft.parts:
-                self.readers.update(self.owners(part.ids))
+                for first in self.owners(part.ids):
+                    self.readers.setdefault(first, []).append(part)
         for ids in outputs:
             self.returned |= set(self.owners(ids))
 
@@ -78,10 +82,12 @@ class Wiring:
         found = np.unique(np.searchsorted(self.starts, ids[ids > 0], side="right") - 1)
         return [int(self.starts[k]) for k in found]
 
-    def settled(self, draft: Draft) -> Draft:
-        """The draft that a draft's neurons live in now."""
+    def settled(self, draft: Draft) -> Draft | None:
+        """The draft that a draft's neurons live in now, as its whole and in order; else None."""
         while draft.first in self.home:
-            draft = self.home[draft.first]
+            draft, places = self.home[draft.first]
+            if places is not None:
+                return None
         return draft
 
     def draft_of(self, neuron: int) -> Draft:
@@ -90,14 +96,15 @@ class Wiring:
 
     def resolve(self, ids: Index) -> Index:
         """The same neurons under the ids of the drafts they live in now."""
-        result = ids
-        for first in self.owners(ids):
-            draft = self.draft_of(first)
-            host = self.settled(draft)
-            if host is not draft:
-                mine = (ids >= first) & (ids < first + draft.size)
-                result = np.where(mine, ids - first + host.first, result)
-        return result
+        while moved := [first for first in self.owners(ids) if first in self.home]:
+            result = ids.copy()
+            for first in moved:
+                host, places = self.home[first]
+                mine = (ids >= first) & (ids < first + self.draft_of(first).size)
+                at = ids[mine] - first
+                result[mine] = host.first + (at if places is None else places[at])
+            ids = result
+        return ids
 
     def host(self, part: Part) -> Draft | None:
         """Where a part's neurons live, if it reads one hidden draft whole, in order and alone."""
@@ -112,8 +119,26 @@ class Wiring:
         draft = self.draft_of(int(ids[0]))
         if draft.first != ids[0] or draft.size != len(ids) or not (np.diff(ids) == 1).all():
             return None
-        alone = self.readers[draft.first] == 1 and draft.first not in self.returned
+        alone = len(self.readers[draft.first]) == 1 and draft.first not in self.returned
         return draft if alone and draft.kind == "hidden" else None
+
+    def host_of_some(self, part: Part) -> tuple[Draft, Index] | None:
+        """Where a part's neurons live and their places there, if they are some neurons of one
+        hidden draft, each once, that no other part and no output reads."""
+        owners = self.owners(part.ids)
+        if len(owners) != 1 or (part.ids == 0).any():
+            return None
+        draft = self.draft_of(owners[0])
+        taken = np.zeros(draft.size, dtype=np.int64)
+        readers = [p.ids for p in self.readers[draft.first]]
+        for ids in [*readers, *(self.outputs if draft.first in self.returned else [])]:
+            inside = ids[(ids >= draft.first) & (ids < draft.first + draft.size)]
+            np.add.at(taken, inside - draft.first, 1)
+        places = part.ids - draft.first
+        host = self.settled(draft)
+        if host is None or draft.kind != "hidden" or (taken[places] != 1).any():
+            return None
+        return host, places
 
 
 def contract(
@@ -125,8 +150,8 @@ def contract(
     for draft in drafts:
         host = _join_activation(draft, wiring) or _fold_norm(draft, wiring, batch_norm, folded)
         if host is not None:
-            wiring.home[draft.first] = host  # its neurons are the host's, and so are its readers
-        else:
+            wiring.home[draft.first] = host, None  # its neurons and its readers are the host's
+        elif not _join_portion(draft, wiring):
             _land_sum(draft, wiring)
     kept = [d for d in drafts if d.first not in wiring.home]
     for draft in kept:
@@ -142,7 +167,7 @@ def _join_activation(draft: Draft, wiring: Wiring) -> Draft | None:
     if draft.parts[0].link_kind != "identity":
         return None
     host = wiring.host(draft.parts[0])
-    if host is None or host.function is not None:
+    if host is None or host.function is not None or host.portions:
         return None
     if host.traced != draft.traced and not draft.function.pointwise:
         return None
@@ -150,12 +175,27 @@ def _join_activation(draft: Draft, wiring: Wiring) -> Draft | None:
     return host
 
 
+def _join_portion(draft: Draft, wiring: Wiring) -> bool:
+    """An activation of some of a layer's neurons, the gates of an LSTM say, becomes theirs."""
+    if draft.function is None or not draft.function.pointwise or draft.shift is not None:
+        return False
+    if len(draft.parts) != 1 or draft.parts[0].link_kind != "identity":
+        return False
+    found = wiring.host_of_some(draft.parts[0])
+    if found is None or found[0].function is not None:
+        return False
+    host, places = found
+    host.portions.append(Portion(places, draft.function))
+    wiring.home[draft.first] = host, places
+    return True
+
+
 def _fold_norm(draft: Draft, wiring: Wiring, batch_norm: str, folded: set[str]) -> Draft | None:
     """A batch norm becomes gain and shift of the trained layer before it, or scales its weights."""
     if draft.norm is None:
         return None
     host = wiring.host(draft.parts[0])
-    if host is None or host.function or host.gain or host.shift or host.join:
+    if host is None or host.function or host.portions or host.gain or host.shift or host.join:
         return None
     if any(part.link_kind != "weight" for part in host.parts) or host.traced != draft.traced:
         return None
@@ -206,12 +246,14 @@ def _land_sum(draft: Draft, wiring: Wiring) -> None:
     trained = [(p, h) for p, h in found if any(q.link_kind == "weight" for q in h.parts)]
     for part, host in (trained or found)[:1]:
         _absorb(draft, part, host)
-        wiring.home[host.first] = draft
+        wiring.home[host.first] = draft, None
 
 
 def _landing(draft: Draft, part: Part, wiring: Wiring) -> Draft | None:
     host = wiring.host(part) if part.link_kind == "identity" else None
     if host is None or host.function is not None or host.join is not None or not host.parts:
+        return None
+    if host.portions:
         return None
     shaped = host.bias or host.gain or host.shift or draft.shift
     return host if host.traced == draft.traced or not shaped else None
