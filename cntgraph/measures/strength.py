@@ -60,13 +60,16 @@ def strength(network: Network, *, convention: str = "plain") -> pd.DataFrame:
 
     sums, degrees = _sums(network, convention)
     with np.errstate(invalid="ignore"):  # of infinities of both signs the sum is NaN
-        inward, outward = sums.sum(axis=1)
-        positive, negative = sums.sum(axis=0)
-        columns = np.stack(
-            [positive + negative, inward, outward, positive, negative, positive - negative], axis=1
-        )
+        columns = np.empty((6, network.neuron_count))
+        total, inward, outward, positive, negative, absolute = columns
+        np.add(sums[0, 0], sums[0, 1], out=inward)
+        np.add(sums[1, 0], sums[1, 1], out=outward)
+        np.add(sums[0, 0], sums[1, 0], out=positive)
+        np.add(sums[0, 1], sums[1, 1], out=negative)
+        np.add(positive, negative, out=total)
+        np.subtract(positive, negative, out=absolute)
     identity, names, counts = _frame(network)
-    measured = pd.DataFrame(columns, columns=names, index=identity.index, copy=False)
+    measured = pd.DataFrame(columns.T, columns=names, index=identity.index, copy=False)
     counted = pd.DataFrame(degrees.T, columns=counts, index=identity.index, copy=False)
     return pd.concat([identity, measured, counted], axis=1)
 
@@ -81,7 +84,7 @@ def _frame(network: Network) -> tuple[pd.DataFrame, pd.Index[str], pd.Index[str]
     known: tuple[pd.DataFrame, pd.Index[str], pd.Index[str]] | None
     known = network.topology.get("frame")
     if known is None:
-        identity = network.neurons()[["neuron", "layer", "index"]]
+        identity = network.identities()
         known = identity, pd.Index(STRENGTH_COLUMNS[:6]), pd.Index(STRENGTH_COLUMNS[6:])
         network.topology["frame"] = known
     return known

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Axis", "Pattern", "decode", "encode", "pooling_windows"]
+__all__ = ["Axis", "AxisLinks", "Pattern", "decode", "encode", "product_pattern", "windows"]
 
 Index = NDArray[np.int64]
 
@@ -108,16 +108,42 @@ class Pattern:
         return Pattern(data["lead"], data["size_in"], data["size_out"], source, target)
 
 
-def pooling_windows(windows: Sequence[Sequence[Index]], lead: int, sizes: Sequence[int]) -> Pattern:
-    """The pattern of windows given for each axis as, for each output, its input positions."""
+@dataclass(frozen=True, eq=False)
+class AxisLinks:
+    """Which input positions each output position of one axis hears, as pairs.
+
+    >>> windows(5, np.array([-1, 1, 3]), np.array([2, 4, 6])).source.tolist()
+    [0, 1, 1, 2, 3, 3, 4]
+    """
+
+    size: int
+    outputs: int
+    source: Index
+    target: Index
+
+    @property
+    def counts(self) -> Index:
+        """How many inputs the target of each pair hears."""
+        heard: Index = np.bincount(self.target, minlength=self.outputs)[self.target]
+        return heard
+
+
+def windows(size: int, starts: Index, ends: Index, step: int = 1) -> AxisLinks:
+    """Every ``step``-th position from a start up to its end, one window for each output."""
+    reach = int((ends - starts).max(initial=0))
+    place = starts[:, None] + np.arange(0, reach, step)
+    inside = (place >= 0) & (place < size) & (place < ends[:, None])
+    return AxisLinks(size, len(starts), place[inside], np.nonzero(inside)[0])
+
+
+def product_pattern(axes: Sequence[AxisLinks], lead: int) -> Pattern:
+    """The pairs of all axes together; those of the last axis run fastest."""
     target = source = np.zeros(1, dtype=np.int64)
-    for axis, size in zip(windows, sizes, strict=True):
-        o = np.repeat(np.arange(len(axis)), [len(w) for w in axis])
-        i = np.concatenate(axis) if len(axis) else np.zeros(0, dtype=np.int64)
-        target = (target[:, None] * len(axis) + o).reshape(-1)
-        source = (source[:, None] * size + i).reshape(-1)
-    outputs = math.prod(len(w) for w in windows)
-    return Pattern(lead, math.prod(sizes), outputs, source, target)
+    for axis in axes:
+        target = (target[:, None] * axis.outputs + axis.target).reshape(-1)
+        source = (source[:, None] * axis.size + axis.source).reshape(-1)
+    sizes = math.prod(a.size for a in axes), math.prod(a.outputs for a in axes)
+    return Pattern(lead, *sizes, source, target)
 
 
 def encode(index: Index) -> dict[str, Any]:

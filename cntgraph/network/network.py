@@ -333,22 +333,27 @@ class Network:
         import numpy as np
         import pandas as pd
 
-        names = [layer.name for layer in self.layers]
-        sizes = [layer.size for layer in self.layers]
-        code = np.repeat(np.arange(len(names)), sizes)
-        table = pd.DataFrame({"neuron": np.arange(self.neuron_count, dtype=np.int64)})
-        table["layer"] = np.asarray(names, dtype=object)[code] if names else []
-        first = np.repeat([layer.first for layer in self.layers], sizes)
-        table["index"] = table["neuron"].to_numpy() - first
+        table = self.identities()
         places = [layer.coordinates() for layer in self.layers]
         for column in ("channel", "y", "x"):
             known = [
-                place.get(column, np.full(size, -1))
-                for place, size in zip(places, sizes, strict=True)
+                place.get(column, np.full(layer.size, -1))
+                for place, layer in zip(places, self.layers, strict=True)
             ]
             values = np.concatenate(known) if known else np.zeros(0, dtype=np.int64)
             table[column] = pd.arrays.IntegerArray(values.astype(np.int64), values < 0)
         return table
+
+    def identities(self) -> pd.DataFrame:
+        """The first columns of `neurons`: neuron, layer, index."""
+        import numpy as np
+        import pandas as pd
+
+        sizes = [layer.size for layer in self.layers]
+        first = np.repeat(np.asarray([a.first for a in self.layers], dtype=np.int64), sizes)
+        neuron = np.arange(self.neuron_count, dtype=np.int64)
+        names = _repeated([layer.name for layer in self.layers], sizes)
+        return pd.DataFrame({"neuron": neuron, "layer": names, "index": neuron - first}, copy=False)
 
     def links(
         self, kinds: Sequence[str] = ("weight",), batch: int = 1_000_000
@@ -437,6 +442,23 @@ def _known_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in LINK_KINDS:
             raise InputRefused(f"no links of kind {kind!r}", why=did_you_mean(kind, LINK_KINDS))
+
+
+def _repeated(words: list[str], counts: list[int]) -> pd.Series[str]:
+    """Each word as often as its count says; written as Arrow's own bytes, since a million Python
+    strings would cost more than all the sums of a network."""
+    import numpy as np
+    import pyarrow as pa
+
+    raw = [word.encode("utf-8", "surrogatepass") for word in words]
+    offsets = np.zeros(sum(counts) + 1, dtype=np.int64)
+    np.cumsum(np.repeat([len(r) for r in raw], counts), out=offsets[1:])
+    data = b"".join(r * count for r, count in zip(raw, counts, strict=True))
+    made = pa.LargeStringArray.from_buffers(
+        len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(data)
+    )
+    column: pd.Series[str] = made.to_pandas()
+    return column
 
 
 def _total(parts: list[Tensor]) -> Tensor:
