@@ -72,7 +72,7 @@ def blocks(draw):
     if draw(st.booleans()):
         size = draw(st.integers(1, 2 * op.size_in))
         inputs = np.random.default_rng(size).integers(-1, size, op.size_in)
-    return Block("a -> b", "a", "b", "weight", op, literal(w), {}, 5, 50, size, inputs)
+    return Block("a -> b", "a", "b", "weight", op, literal(w), {}, 5, 500, size, inputs)
 
 
 def matrix(block):
@@ -80,8 +80,13 @@ def matrix(block):
     dense = np.zeros((block.operator.size_out, block.source_size))
     for links in block.links(7):
         assert len(links.source) <= 7
-        np.add.at(dense, (links.target - 50, links.source - 5), links.weight)
+        np.add.at(dense, (links.target - 500, links.source - 5), links.weight)
     return dense
+
+
+def rows(links):
+    columns = (links.source, links.target, links.weight, links.element)
+    return list(zip(*(c.tolist() for c in columns), strict=True))
 
 
 @given(blocks())
@@ -105,9 +110,9 @@ def test_sums_and_counts_are_those_of_the_links(block):
     total = 0
     for links in block.links():
         for part, w in enumerate((links.weight.clip(min=0), links.weight.clip(max=0))):
-            np.add.at(wanted[0][part], links.target - 50, w)
+            np.add.at(wanted[0][part], links.target - 500, w)
             np.add.at(wanted[1][part], links.source - 5, w)
-        np.add.at(degrees[0], links.target - 50, 1)
+        np.add.at(degrees[0], links.target - 500, 1)
         np.add.at(degrees[1], links.source - 5, 1)
         total += len(links.source)
     np.testing.assert_allclose(into, wanted[0], atol=1e-12)
@@ -115,6 +120,14 @@ def test_sums_and_counts_are_those_of_the_links(block):
     np.testing.assert_array_equal(found_in, degrees[0])
     np.testing.assert_array_equal(found_out, degrees[1])
     assert block.link_count == total
+
+
+@given(blocks())
+def test_links_of_a_neuron_are_the_listed_ones_at_it(block):
+    listed = [row for links in block.links() for row in rows(links)]
+    for neuron in [*range(5, 5 + block.source_size), *range(500, 500 + block.operator.size_out)]:
+        found = [row for links in block.links_of(neuron) for row in rows(links)]
+        assert sorted(found) == sorted(row for row in listed if neuron in row[:2])
 
 
 @given(blocks())
@@ -140,7 +153,7 @@ def test_convolution_is_pytorchs(drawn):
     stride, padding = tuple(a.stride for a in op.axes), tuple(a.before for a in op.axes)
     y = call(x, w, None, stride, padding, tuple(a.dilation for a in op.axes), op.groups)
     assert list(y.shape[2:]) == [a.outputs for a in op.axes]
-    block = Block("a -> b", "a", "b", "weight", op, literal(w), {}, 5, 50, op.size_in)
+    block = Block("a -> b", "a", "b", "weight", op, literal(w), {}, 5, 500, op.size_in)
     by_links = matrix(block) @ x.reshape(-1).numpy()
     np.testing.assert_allclose(by_links, y.reshape(-1), atol=1e-12)
 
@@ -155,7 +168,7 @@ def test_transposed_convolution_is_pytorchs(drawn):
     assume(all(e < max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)))
     y = call(x, w, None, stride, padding, extra, op.groups, dilation)
     assert list(y.shape[2:]) == [a.outputs for a in op.axes]
-    block = Block("a -> b", "a", "b", "weight", op, literal(w), {}, 5, 50, op.size_in)
+    block = Block("a -> b", "a", "b", "weight", op, literal(w), {}, 5, 500, op.size_in)
     by_links = matrix(block) @ x.reshape(-1).numpy()
     np.testing.assert_allclose(by_links, y.reshape(-1), atol=1e-12)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from models import ZOO, Dense, LeNet, Residual, build, traced_network
@@ -249,3 +251,36 @@ def test_verify_sees_a_difference():
 def test_residual_example_has_the_parts_it_is_meant_to_test():
     kinds = {b.kind for b in cnt.trace(Residual(), (1, 3, 16, 16)).blocks}
     assert kinds == {"convolution", "dense", "diagonal", "fixed", "opaque"}
+
+
+def test_links_of_a_block_a_layer_a_neuron_are_those_of_all():
+    network = traced_network("residual")
+    kinds = ("weight", "identity", "scale", "fixed", "select")
+    everything = pa.Table.from_batches(network.links(kinds)).to_pandas()
+    layer, block = network.layer("conv2"), network.blocks[3]
+    into = everything[everything["target"].between(layer.first, layer.last - 1)]
+    found = pa.Table.from_batches(network.links(kinds, layer="conv2")).to_pandas()
+    pd.testing.assert_frame_equal(found, into.reset_index(drop=True))
+    of_block = network.links(kinds, block=block.name)
+    assert sum(b.num_rows for b in of_block) == block.link_count
+    for neuron in (layer.first, layer.first + 37, network.layer("x").first + 5):
+        at = everything[(everything["source"] == neuron) | (everything["target"] == neuron)]
+        one = pa.Table.from_batches(network.links(kinds, neuron=neuron)).to_pandas()
+        order = ["source", "target", "element"]
+        pd.testing.assert_frame_equal(
+            one.sort_values(order, ignore_index=True), at.sort_values(order, ignore_index=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"layer": "conv9"}, "conv"),
+        ({"block": "conv1"}, "no block"),
+        ({"neuron": 10**9}, "no neuron"),
+        ({"neuron": 1, "layer": "conv1"}, "at once"),
+    ],
+)
+def test_links_of_what_is_not_there_are_refused(chosen, message):
+    with pytest.raises(cnt.InputRefused, match=message):
+        traced_network("residual").links(**chosen)

@@ -17,7 +17,7 @@ import numpy as np
 
 from cntgraph.network.expressions import Expression, literal
 from cntgraph.network.geometry import Index, decode, encode
-from cntgraph.network.operators import Operator, operator_from_json
+from cntgraph.network.operators import Columns, Operator, operator_from_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -161,25 +161,55 @@ class Block:
 
     def links(self, batch: int = 1_000_000) -> Iterator[LinkBatch]:
         """The links as columns of global neuron ids, at most ``batch`` at a time."""
-        entries = self.operator.entries(self.tensor.detach().cpu())
-        positions = self.operator.entries(self.weight.elements(self.weights)[1].cpu()).numpy()
-        for source, target, element in self.operator.links(batch):
-            if self.inputs is not None:
-                source = self.inputs[source]
-                kept = source >= 0
-                if not kept.all():
-                    source, target, element = source[kept], target[kept], element[kept]
-            yield LinkBatch(
-                source + self.source_first,
-                target + self.target_first,
-                _float64(entries, element),
-                positions[element],
-                element,
-            )
+        entries, positions = self._entries()
+        for columns in self.operator.links(batch):
+            yield self._named(columns, entries, positions)
 
-    @property
+    def links_of(self, neuron: int) -> Iterator[LinkBatch]:
+        """The links into and out of one neuron, by its id; no other link is listed."""
+        at, from_ = neuron - self.target_first, neuron - self.source_first
+        found: list[Columns] = []
+        if 0 <= at < self.operator.size_out:
+            found.append(self.operator.links_into(at))
+        if 0 <= from_ < self.source_size:
+            places = [from_] if self.inputs is None else np.flatnonzero(self.inputs == from_)
+            found += [self.operator.links_out_of(int(place)) for place in places]
+        if found:
+            entries, positions = self._entries()
+            yield from (self._named(columns, entries, positions) for columns in found)
+
+    def _named(self, columns: Columns, entries: Tensor, positions: Index | None) -> LinkBatch:
+        """An operator's links by the ids of neurons, without those that read nothing."""
+        source, target, element = columns
+        if self.inputs is not None:
+            source = self.inputs[source]
+            kept = source >= 0
+            if not kept.all():
+                source, target, element = source[kept], target[kept], element[kept]
+        return LinkBatch(
+            source + self.source_first,
+            target + self.target_first,
+            _float64(entries, element),
+            element if positions is None else positions[element],
+            element,
+        )
+
+    def _entries(self) -> tuple[Tensor, Index | None]:
+        """The weights that the operator's links point into, and their places in the parameter.
+
+        The places are None where the parameter is the weight, as it is.
+        """
+        entries = self.operator.entries(self.tensor.detach().cpu())
+        if self.weight.op == "parameter" and self.kind != "diagonal":
+            return entries, None
+        found = self.weight.elements(self.weights)[1].cpu()
+        return entries, self.operator.entries(found).numpy()
+
+    @cached_property
     def parameter(self) -> str:
         """The parameter that the elements of its links index."""
+        if self.weight.op == "parameter":
+            return str(self.weight.args[0])
         return self.weight.elements(self.weights)[0] if self.parameters else ""
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.errors import InputRefused, did_you_mean
-from cntgraph.network.blocks import LINK_KINDS, Block
+from cntgraph.network.blocks import LINK_KINDS, Block, LinkBatch
 from cntgraph.network.geometry import Index, decode, encode
 from cntgraph.network.layers import Layer
 
@@ -356,28 +356,49 @@ class Network:
         return pd.DataFrame({"neuron": neuron, "layer": names, "index": neuron - first}, copy=False)
 
     def links(
-        self, kinds: Sequence[str] = ("weight",), batch: int = 1_000_000
+        self,
+        kinds: Sequence[str] = ("weight",),
+        batch: int = 1_000_000,
+        *,
+        block: str | None = None,
+        layer: str | None = None,
+        neuron: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The links of these kinds in batches of constant memory.
+        """The links of these kinds in batches of constant memory, at most ``batch`` at a time.
 
         Columns source, target (neuron ids), weight (float64), kind, parameter (name) and element
-        (flat index into that parameter).
-        """
-        import pyarrow as pa
+        (flat index into that parameter). All links, or those of one ``block``, those into one
+        ``layer`` (by their names), or those into and out of one ``neuron`` (by its id).
 
-        for block in self.carrying_blocks(kinds):
-            parameter = block.parameter
-            for links in block.links(batch):
-                count = len(links.source)
-                columns = {
-                    "source": links.source,
-                    "target": links.target,
-                    "weight": links.weight,
-                    "kind": pa.repeat(pa.scalar(block.link_kind), count),
-                    "parameter": pa.repeat(pa.scalar(parameter), count),
-                    "element": links.element,
-                }
-                yield pa.RecordBatch.from_pydict(columns)
+        >>> import torch, cntgraph as cnt
+        >>> network = cnt.trace(torch.nn.Linear(3, 2), (1, 3))
+        >>> sum(found.num_rows for found in network.links(neuron=4))
+        3
+        """
+        chosen = self._chosen(self.carrying_blocks(kinds), block, layer, neuron)
+        return (
+            _record_batch(b, found)
+            for b in chosen
+            for found in (b.links(batch) if neuron is None else b.links_of(neuron))
+        )
+
+    def _chosen(
+        self, blocks: Iterable[Block], block: str | None, layer: str | None, neuron: int | None
+    ) -> Iterable[Block]:
+        """The blocks of these that a block's, a layer's or a neuron's links can be in."""
+        if sum(x is not None for x in (block, layer, neuron)) > 1:
+            raise InputRefused("links of a block, a layer and a neuron at once", fix="give one")
+        if block is not None:
+            names = [b.name for b in self.blocks]
+            if block not in names:
+                raise InputRefused(f"no block {block!r}", why=did_you_mean(block, names))
+            return [b for b in blocks if b.name == block]
+        if layer is not None:
+            target = self.layer(layer).name
+            return [b for b in blocks if b.target == target]
+        if neuron is not None and not 0 <= neuron < self.neuron_count:
+            raise InputRefused(f"no neuron {neuron}", why=f"ids run to {self.neuron_count - 1}")
+        return blocks
 
     def carrying_blocks(self, kinds: Sequence[str]) -> Iterator[Block]:
         """The blocks whose links are of these kinds."""
@@ -442,6 +463,21 @@ def _known_kinds(kinds: Sequence[str]) -> None:
     for kind in kinds:
         if kind not in LINK_KINDS:
             raise InputRefused(f"no links of kind {kind!r}", why=did_you_mean(kind, LINK_KINDS))
+
+
+def _record_batch(block: Block, links: LinkBatch) -> pa.RecordBatch:
+    import pyarrow as pa
+
+    count = len(links.source)
+    columns = {
+        "source": links.source,
+        "target": links.target,
+        "weight": links.weight,
+        "kind": pa.repeat(pa.scalar(block.link_kind), count),
+        "parameter": pa.repeat(pa.scalar(block.parameter), count),
+        "element": links.element,
+    }
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _repeated(words: list[str], counts: list[int]) -> pd.Series[str]:

@@ -9,9 +9,10 @@ from cntgraph.network.geometry import Axis, Pattern
 from cntgraph.network.operators.channels import Convolution, Dense
 from cntgraph.network.operators.diagonal import Diagonal
 from cntgraph.network.operators.listed import Fixed, Opaque, Sparse
-from cntgraph.network.operators.operator import Operator
+from cntgraph.network.operators.operator import Columns, Operator
 
 __all__ = [
+    "Columns",
     "Convolution",
     "Dense",
     "Diagonal",

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cntgraph.network.geometry import Axis, product_of_axes
-from cntgraph.network.operators.operator import Links, Operator
+from cntgraph.network.geometry import Axis, Index, product_of_axes
+from cntgraph.network.operators.operator import Columns, Links, Operator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,31 +49,50 @@ class _Channels(Operator):
         return math.prod(a.taps for a in self.axes)
 
     def links(self, batch: int) -> Links:
-        out, tap, source = product_of_axes(self.axes)
-        inputs, outputs = (
-            math.prod(a.size for a in self.axes),
-            math.prod(a.outputs for a in self.axes),
-        )
-        wide, high = self.channels_in // self.groups, self.channels_out // self.groups
+        triples = product_of_axes(self.axes)
+        wide = self.channels_in // self.groups
         pairs = self.copies * self.channels_out * wide
-        at_once = max(1, batch // max(1, len(out)))
+        at_once = max(1, batch // max(1, len(triples[0])))
         for first in range(0, pairs, at_once):
-            pair = np.arange(first, min(first + at_once, pairs))
-            channel, i = np.divmod(pair, wide)
+            channel, i = np.divmod(np.arange(first, min(first + at_once, pairs)), wide)
             copy, o = np.divmod(channel, self.channels_out)
-            group = o // high
-            if self.transposed:
-                element = ((group * wide + i) * high + o % high) * self.taps
-            else:
-                element = (o * wide + i) * self.taps
-            from_channel = (copy * self.channels_in + group * wide + i) * inputs
-            for cut in range(0, len(out), batch):
-                s = slice(cut, cut + batch)
-                yield (
-                    (from_channel[:, None] + source[s]).reshape(-1),
-                    (channel[:, None] * outputs + out[s]).reshape(-1),
-                    (element[:, None] + tap[s]).reshape(-1),
-                )
+            group = o // (self.channels_out // self.groups)
+            for cut in range(0, len(triples[0]), batch):
+                part = tuple(t[cut : cut + batch] for t in triples)
+                yield self._columns(copy, o, group * wide + i, part)
+
+    def _columns(self, copy: Index, o: Index, i: Index, triples: tuple[Index, ...]) -> Columns:
+        """The links from input channels ``i`` to output channels ``o``, pair by pair."""
+        out, tap, source = triples
+        inputs = math.prod(a.size for a in self.axes)
+        outputs = math.prod(a.outputs for a in self.axes)
+        wide, high = self.channels_in // self.groups, self.channels_out // self.groups
+        kernel = i * high + o % high if self.transposed else o * wide + i % wide
+        from_channel = (copy * self.channels_in + i) * inputs
+        to_channel = (copy * self.channels_out + o) * outputs
+        return (
+            (from_channel[:, None] + source).reshape(-1),
+            (to_channel[:, None] + out).reshape(-1),
+            (kernel[:, None] * self.taps + tap).reshape(-1),
+        )
+
+    def links_into(self, place: int) -> Columns:
+        channel, position = divmod(place, math.prod(a.outputs for a in self.axes))
+        copy, o = divmod(channel, self.channels_out)
+        wide = self.channels_in // self.groups
+        i = o // (self.channels_out // self.groups) * wide + np.arange(wide)
+        triples = product_of_axes(self.axes)
+        here = triples[0] == position
+        return self._columns(np.full_like(i, copy), np.full_like(i, o), i, _at(triples, here))
+
+    def links_out_of(self, place: int) -> Columns:
+        channel, position = divmod(place, math.prod(a.size for a in self.axes))
+        copy, i = divmod(channel, self.channels_in)
+        high = self.channels_out // self.groups
+        o = i // (self.channels_in // self.groups) * high + np.arange(high)
+        triples = product_of_axes(self.axes)
+        here = triples[2] == position
+        return self._columns(np.full_like(o, copy), o, np.full_like(o, i), _at(triples, here))
 
     @cached_property
     def _incidence(self) -> list[tuple[NDArray[np.float64], NDArray[np.float64]]]:
@@ -219,6 +238,10 @@ class Convolution(_Channels):
             "copies": self.copies,
             "axes": [vars(Axis(**{f: getattr(a, f) for f in _AXIS})) for a in self.axes],
         }
+
+
+def _at(triples: tuple[Index, ...], here: NDArray[np.bool_]) -> tuple[Index, ...]:
+    return tuple(t[here] for t in triples)
 
 
 _AXIS = tuple(Axis.__dataclass_fields__)

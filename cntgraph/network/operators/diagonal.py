@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cntgraph.network.operators.operator import Links, Operator
+from cntgraph.network.operators.operator import Columns, Links, Operator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +50,13 @@ class Diagonal(Operator):
         for first in range(0, self.size_in, batch):
             place = np.arange(first, min(first + batch, self.size_in))
             yield place, place, place
+
+    def links_into(self, place: int) -> Columns:
+        here = np.asarray([place])
+        return here, here, here
+
+    def links_out_of(self, place: int) -> Columns:
+        return self.links_into(place)
 
     def counts(self) -> tuple[Tensor, Tensor]:
         import torch

@@ -9,7 +9,7 @@ import numpy as np
 
 from cntgraph.errors import InputRefused
 from cntgraph.network.geometry import Index, Pattern
-from cntgraph.network.operators.operator import Links, Operator
+from cntgraph.network.operators.operator import Columns, Links, Operator
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +54,12 @@ class Fixed(Operator):
 
     def links(self, batch: int) -> Links:
         yield from _pattern_links(self.pattern, batch)
+
+    def links_into(self, place: int) -> Columns:
+        return _pattern_links_at(self.pattern, target=place)
+
+    def links_out_of(self, place: int) -> Columns:
+        return _pattern_links_at(self.pattern, source=place)
 
     def counts(self) -> tuple[Tensor, Tensor]:
         return _pattern_counts(self.pattern)
@@ -108,6 +114,18 @@ class Opaque(Operator):
             for source, target, _ in _pattern_links(self.pattern, batch):
                 yield source, target, np.zeros(len(source), dtype=np.int64)
 
+    def links_into(self, place: int) -> Columns:
+        return self._without_weight(target=place)
+
+    def links_out_of(self, place: int) -> Columns:
+        return self._without_weight(source=place)
+
+    def _without_weight(self, **end: int) -> Columns:
+        if self.pattern is None:
+            return (np.zeros(0, dtype=np.int64),) * 3
+        source, target, _ = _pattern_links_at(self.pattern, **end)
+        return source, target, np.zeros(len(source), dtype=np.int64)
+
     def counts(self) -> tuple[Tensor, Tensor]:
         import torch
 
@@ -139,6 +157,20 @@ def _pattern_links(p: Pattern, batch: int) -> Links:
                 (lead * p.size_out + p.target[s]).reshape(-1),
                 np.tile(place, len(lead)),
             )
+
+
+def _pattern_links_at(
+    p: Pattern, *, source: int | None = None, target: int | None = None
+) -> Columns:
+    """The links of one input or of one output."""
+    if target is not None:
+        lead, place = divmod(target, p.size_out)
+        found = np.flatnonzero(p.target == place)
+    else:
+        assert source is not None
+        lead, place = divmod(source, p.size_in)
+        found = np.flatnonzero(p.source == place)
+    return lead * p.size_in + p.source[found], lead * p.size_out + p.target[found], found
 
 
 def _pattern_counts(p: Pattern) -> tuple[Tensor, Tensor]:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
     from cntgraph.network.expressions import Expression
 
-__all__ = ["Links", "Operator"]
+__all__ = ["Columns", "Links", "Operator"]
 
-Links = Iterator[tuple[Index, Index, Index]]
+Columns = tuple[Index, Index, Index]  # source, target, element of the weight
+Links = Iterator[Columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,14 @@ class Operator(ABC):
     @abstractmethod
     def links(self, batch: int) -> Links:
         """Batches of (source, target, element of the weight) as flat int64 positions."""
+
+    @abstractmethod
+    def links_into(self, place: int) -> Columns:
+        """The links into one output."""
+
+    @abstractmethod
+    def links_out_of(self, place: int) -> Columns:
+        """The links out of one input."""
 
     @abstractmethod
     def counts(self) -> tuple[Tensor, Tensor]:
