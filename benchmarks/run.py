@@ -252,7 +252,8 @@ def main() -> None:
     text += "\n".join(lines) + "\n"
     print(text)
     if not sys.argv[1:]:
-        RESULTS.write_text(text)
+        sections = RESULTS.read_text().partition("\n## ")[1:] if RESULTS.exists() else ()
+        RESULTS.write_text(text + "".join(sections))  # those of the other benchmarks stay
 
 
 if __name__ == "__main__":

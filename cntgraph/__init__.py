@@ -21,6 +21,7 @@ from cntgraph.errors import (
 )
 
 if TYPE_CHECKING:
+    from cntgraph import callbacks
     from cntgraph.database import Database, LoadReport, connect
     from cntgraph.measures import layers, measure, strength
     from cntgraph.network import Network
@@ -43,6 +44,7 @@ __all__ = [
     "Run",
     "RunDamaged",
     "Verification",
+    "callbacks",
     "connect",
     "export",
     "layers",
@@ -73,6 +75,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "callbacks":
+        return importlib.import_module("cntgraph.callbacks")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'cntgraph' has no attribute {name!r}")

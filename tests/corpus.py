@@ -1,5 +1,6 @@
 """Files that must not get in, each made by a function, with the words that its refusal says."""
 
+import argparse
 import io
 import json
 import os
@@ -7,6 +8,7 @@ import pickle
 import struct
 import tarfile
 import zipfile
+from collections import defaultdict
 from pathlib import Path
 
 import safetensors.torch
@@ -39,9 +41,10 @@ def save_safetensors(path, tensors=None, metadata=None):
     return path
 
 
-def rewrite(path, change, **options):
-    """Write a valid archive again, each (name, contents) through `change`, which gives a list."""
-    save(path)
+def rewrite(path, change, *, made=False, **options):
+    """Write an archive again, each (name, contents) through `change`, which gives a list."""
+    if not made:
+        save(path)
     with zipfile.ZipFile(path) as archive:
         records = [(name, archive.read(name)) for name in archive.namelist()]
     with zipfile.ZipFile(path, "w", **options) as archive:
@@ -66,6 +69,14 @@ class Calls:
         return self.call
 
 
+def altered():
+    """A tensor that is pickled with a state of its own, to change where its numbers are."""
+    function, arguments = torch.ones(2).__reduce_ex__(2)
+    calls = Calls(function)
+    calls.call = function, arguments, {"arguments": ()}
+    return calls
+
+
 def marker(path):
     """What code that ran would leave beside the file."""
     return path.with_name(path.name + ".ran")
@@ -73,6 +84,24 @@ def marker(path):
 
 def _system(path):
     return {"weight": torch.ones(2), "x": Calls(os.system, f"touch '{marker(path)}'")}
+
+
+class Config:
+    """An object of a class of the user's own, as training scripts keep beside the weights."""
+
+    def __init__(self):
+        self.width = 3
+
+
+def _misplaced(path):
+    """A tensor that begins at its storage's last number and claims two more than there are."""
+    save(path, {"w": torch.ones(3)[1:]})
+    with zipfile.ZipFile(path) as archive:
+        short = archive.read(next(n for n in archive.namelist() if n.endswith("data.pkl")))
+    # after the storage comes the offset, then the shape
+    beyond = short.replace(b"QK\x01K\x02\x85", b"QK\x02K\x02\x85")
+    assert beyond != short
+    rewrite(path, lambda n, c: [(n, beyond if n.endswith("data.pkl") else c)], made=True)
 
 
 def _evil_tar(path):
@@ -241,12 +270,45 @@ BAD = {
     "exported.pt2": (_exported, "torch.export program"),
     "exported.pt": (_exported, "torch.export program"),
     "script.pt": (_script, "TorchScript"),
+    "compiled.pt2": (
+        lambda p: rewrite(p, lambda n, c: [(n.replace("data.pkl", "data/aotinductor/m.so"), c)]),
+        "compiled program",
+    ),
+    "altered.pt": (lambda p: save(p, {"w": altered()}), "changes a tensor after it was made"),
+    "scaleless.pt": (
+        lambda p: save(p, {"w": torch.ones(4, dtype=torch.uint8).view(torch.qint8)}),
+        "their scale is not there",
+    ),
     "module.pt": (lambda p: save(p, torch.nn.Linear(2, 1)), "model.state_dict(), 'module.safe"),
     "module-legacy.pt": (lambda p: save(p, torch.nn.Linear(2, 1), legacy=True), "whole pickled"),
     "evil.pt": (lambda p: save(p, _system(p)), "posix.system"),
     "evil-legacy.pt": (lambda p: save(p, _system(p), legacy=True), "posix.system"),
     "eval.pt": (lambda p: save(p, Calls(eval, f"open({str(marker(p))!r}, 'w')")), "__builtin__"),
     "touch.pt": (lambda p: save(p, {"a": Calls(Path.touch, marker(p))}), "Python objects"),
+    "within.pt": (
+        lambda p: save(p, _system(p) | {"x": argparse.Namespace(y=_system(p)["x"])}),
+        "posix.system",
+    ),
+    "factory.pt": (
+        lambda p: save(p, {"w": torch.ones(2), "x": Calls(defaultdict, os.system)}),
+        "posix.system",
+    ),
+    "builds.pt": (
+        lambda p: save(p, {"w": torch.ones(2), "x": Calls(getattr, Path, "home")}),
+        "__builtin__.getattr (in 'x')",
+    ),
+    "config.pt": (
+        lambda p: save(p, {"state_dict": weights(), "hparams": {"cfg": Config()}}),
+        "Config (in 'hparams.cfg')",
+    ),
+    "beyond.pt": (_misplaced, "last number would be number 4 of 3"),
+    "qint8-strides.pt": (
+        lambda p: save(
+            p,
+            {"w": torch.quantize_per_tensor(torch.ones(1), 1.0, 0, torch.qint8).expand(1 << 30)},
+        ),
+        "(expand)",
+    ),
     "giant.pt": (lambda p: save(p, Calls(torch.Tensor, 1 << 40)), "calls torch.Tensor"),
     "giant2.pt": (lambda p: save(p, Calls(bytearray, 1 << 40)), "bytearray"),
     "memo.pt": (_pickled(b"\x80\x02}r\xff\xff\xff\xff."), "no state dict"),

@@ -136,6 +136,17 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0][:, -1])
 
 
+class Distances(nn.Module):
+    """An operator that nobody has written down, with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.prototypes, self.head = nn.Parameter(torch.randn(5, 4)), nn.Linear(5, 2)
+
+    def forward(self, x):
+        return self.head(torch.cdist(x, self.prototypes))
+
+
 class Reparametrised(nn.Module):
     def __init__(self):
         super().__init__()
@@ -158,6 +169,7 @@ ZOO = {
     "shuffled": (Shuffled, (1, 8)),
     "attention": (Attention, (torch.zeros(1, 4, 8), torch.zeros(1, 8))),
     "recurrent": (Recurrent, (1, 3, 4)),
+    "distances": (Distances, (1, 4)),
     "reparametrised": (Reparametrised, (1, 5)),
 }
 

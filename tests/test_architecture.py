@@ -21,6 +21,7 @@ FLOORS = {
     "tracing": 3,
     "measures": 4,
     "runs": 5,
+    "callbacks": 6,
     "database": 6,
     "views": 6,
     "demo": 7,

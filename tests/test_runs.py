@@ -8,7 +8,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -610,103 +609,6 @@ def test_an_epoch_of_another_run_is_not_taken_in(copy, tmp_path):
     with pytest.raises(cnt.RunDamaged, match="epoch=0003 belongs to another run") as damage:
         export(mlp(), states(0), (1, 4), to=copy)
     assert "rm -r" in damage.value.fix
-
-
-# -- recording ------------------------------------------------------------------------------------
-
-
-def test_a_training_loop_is_recorded_and_not_disturbed(tmp_path):
-    def train(record):
-        model = mlp()
-        model.train()
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
-        x, y = torch.randn(32, 4), torch.randint(0, 2, (32,))
-        kept = []
-        for epoch in range(3):
-            noisy = torch.nn.functional.dropout(x, 0.2)
-            loss = torch.nn.functional.cross_entropy(model(noisy), y)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            record(model, epoch, loss)
-            assert model.training
-            kept.append({n: t.clone() for n, t in model.state_dict().items()})
-        return kept
-
-    alone = train(lambda *_: None)
-    torch.manual_seed(0)
-    with Recorder(mlp(), (1, 4), to=tmp_path / "run") as recorder:
-
-        def record(model, epoch, loss):
-            recorder._model = model
-            recorder.snapshot(epoch, loss=loss.item(), note=None if epoch else "first")
-            assert open_run(tmp_path / "run").check().epochs == epoch + 1
-
-        recorded = train(record)
-    run = open_run(tmp_path / "run")
-    for epoch in range(3):
-        for name, tensor in alone[epoch].items():
-            assert torch.equal(tensor, recorded[epoch][name])
-            assert torch.equal(tensor, run.network(epoch).weights[name])
-    assert run.epochs["note"].tolist()[0] == "first"
-    assert run.metrics(1)["note"] is None
-    assert run.check().unlisted == ()
-
-
-def test_what_was_recorded_before_a_failure_is_a_run(tmp_path):
-    model = mlp()
-    recorder = Recorder(model, (1, 4), to=tmp_path / "r")
-
-    def train():
-        with recorder:
-            recorder.snapshot(0, loss=float("nan"))
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        train()
-    assert math.isnan(open_run(tmp_path / "r").metrics(0)["loss"])
-    with pytest.raises(cnt.InputRefused, match="the recorder is not open"):
-        recorder.snapshot(1)
-    with recorder:
-        recorder.snapshot(np.int64(1), loss=0.5)
-    assert open_run(tmp_path / "r").epochs["epoch"].tolist() == [0, 1]
-
-
-def test_an_epoch_is_recorded_once(tmp_path):
-    model = mlp()
-    with Recorder(model, (1, 4), to=tmp_path / "r", name="mine") as recorder:
-        recorder.snapshot(0, loss=1.0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            recorder.snapshot(0, loss=1.0)
-        with pytest.warns(cnt.CntWarning, match="those recorded first are kept"):
-            recorder.snapshot(0, loss=2.0)
-        with torch.no_grad():
-            model[0].weight += 1
-        with pytest.raises(cnt.InputRefused, match="with other weights"):
-            recorder.snapshot(0)
-        for epoch in (-1, True, 0.5, "1"):
-            with pytest.raises(cnt.InputRefused, match="is not a whole number"):
-                recorder.snapshot(epoch)
-        with pytest.raises(cnt.InputRefused, match="the metric 'loss'"):
-            recorder.snapshot(1, loss=[1.0])
-    run = open_run(tmp_path / "r")
-    assert run.epochs.to_dict("records") == [{"epoch": 0, "loss": 1.0}]
-    with Recorder(model, (1, 4), to=tmp_path / "r", replace=True) as recorder:
-        recorder.snapshot(0)
-    run = open_run(tmp_path / "r")
-    assert (run.name, run.metrics(0)) == ("mine", {})
-    assert torch.equal(run.network(0).weights["0.weight"], model[0].weight)
-
-
-def test_a_recording_without_snapshots_is_an_empty_run(tmp_path):
-    with Recorder(mlp(), (1, 4), to=tmp_path / "r"):
-        pass
-    run = open_run(tmp_path / "r")
-    assert (len(run.epochs), len(run.neurons()), len(run.layers())) == (0, 0, 0)
-    assert "strength" in run.neurons()
-    assert "fluctuation" in run.layers()
-    assert run.check().epochs == 0
 
 
 # -- the plan -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from cntgraph.errors import InputRefused
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["parts", "plain"]
+__all__ = ["packed", "parts", "plain"]
 
 _DENSE_LIMIT = 1 << 30  # below this the sparsest tensor is harmless
 
@@ -22,7 +22,8 @@ def plain(tensor: torch.Tensor, *, name: str = "a tensor") -> torch.Tensor:
     torch.strided
 
     Half, bfloat16, float8, integer and bool tensors stay what they are.  Raises `InputRefused`
-    for complex tensors, for tensors without data (meta) and for sparse ones that would not fit.
+    for complex tensors, for tensors without data (meta), for packed ones (float4, bits) that
+    PyTorch cannot convert, and for sparse ones that would not fit.
     """
     import torch
 
@@ -38,11 +39,22 @@ def plain(tensor: torch.Tensor, *, name: str = "a tensor") -> torch.Tensor:
             why="strength is defined for real weights",
             fix="save its real and imaginary parts, or its absolute value, as weights of their own",
         )
+    if packed(tensor.dtype):
+        raise InputRefused(
+            f"{name} is packed ({str(tensor.dtype).removeprefix('torch.')})",
+            why="several numbers share a byte, and PyTorch cannot unpack them",
+            fix="save the weights dequantised, as float16 or float32",
+        )
     if tensor.is_quantized:
         return tensor.dequantize()
     if tensor.layout is not torch.strided:
         return _dense(tensor, name)
     return tensor
+
+
+def packed(dtype: torch.dtype) -> bool:
+    """Whether PyTorch only stores numbers of this dtype and computes nothing with them."""
+    return str(dtype).startswith(("torch.bits", "torch.float4", "torch.quint4x2", "torch.quint2x4"))
 
 
 def _dense(tensor: torch.Tensor, name: str) -> torch.Tensor:

@@ -7,17 +7,21 @@ and its errors advise to switch the protection off; so damage and code are named
 from __future__ import annotations
 
 import io
-import shlex
 import struct
+import sys
 import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cntgraph.checkpoints.exported import TABLE, weights_of
 from cntgraph.checkpoints.header import Header, read_header
+from cntgraph.checkpoints.inert import StandIn
 from cntgraph.checkpoints.outline import Outline, draw
 from cntgraph.checkpoints.refusal import AGAIN, cut_short, refused, resave
-from cntgraph.errors import InputRefused
+from cntgraph.checkpoints.strangers import LEGACY_START, stranger
+from cntgraph.checkpoints.tensors import Store
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Admitted", "admit"]
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LEGACY_START = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+_MARK = LEGACY_START[2:]  # its pickle in any protocol
 _ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -38,25 +42,24 @@ _ZIP_DAMAGE = (
     OSError,
     struct.error,
 )
-_FOREIGN_STARTS = (
-    (b"\x1f\x8b", "a gzip archive", "unpack it first: gunzip -k {path}"),
-    (b"\x28\xb5\x2f\xfd", "a zstandard archive", "unpack it first: unzstd {path}"),
-    (b"\x89HDF", "an HDF5 file (Keras writes those)", ""),
-    (b"GGUF", "a GGUF file", ""),
-    (b"\x93NUMPY", "a NumPy array", ""),
-)
+TRUST = "if you made it yourself, --trust (in Python trust=True) reads its weights; else {save}"
 _CHUNK = 1 << 20
 # torch takes such a record for empty and hands out memory that nothing was written to.
 _FOLDER = 0x10
+_OTHER_ORDER = b"big" if sys.byteorder == "little" else b"little"
 
 
 @dataclass(frozen=True)
 class Admitted:
-    """A file that passed: its format and, by format, the outline of its pickle or its header."""
+    """A file that passed: its format and, by format, its header or its outline and its bytes.
+
+    Neither is there for a trusted `.pt2` that only torch itself can read.
+    """
 
     format: str
     outline: Outline | None = None
     header: Header | None = None
+    store: Store | None = None
 
 
 def admit(
@@ -73,85 +76,15 @@ def admit(
         return Admitted("safetensors", header=read_header(file, path, size))
     if head.startswith(b"PK\x03\x04"):
         return _admit_zip(file, path, size, every_record, trust)
-    if head.startswith(_LEGACY_START):
-        return Admitted("torch (legacy)", outline=_legacy(file, path, size))
-    raise _stranger(head, path, size)
+    if head[:1] == b"\x80" and _MARK in head[:32]:
+        return _legacy(file, path, size)
+    raise stranger(head, path, size)
 
 
 def _is_safetensors(head: bytes, path: Path) -> bool:
     if len(head) < 9:
         return path.suffix == ".safetensors" and len(head) > 0
     return head[8:9] == b"{" and (path.suffix == ".safetensors" or head[5:8] == b"\0\0\0")
-
-
-def _stranger(head: bytes, path: Path, size: int) -> InputRefused:
-    """Say what a file is that is no checkpoint."""
-    if size == 0:
-        return refused(path, "the file is empty", why="0 bytes: its writing never began", fix=AGAIN)
-    if head.startswith(b"version https://git-lfs"):
-        return refused(
-            path,
-            "the file is a Git LFS pointer, not the checkpoint itself",
-            why="the repository was cloned without its large files",
-            fix=f"git lfs pull --include {shlex.quote(path.name)}",
-        )
-    if _LEGACY_START.startswith(head) or b"PK\x03\x04".startswith(head):
-        return cut_short(path, size, "it ends within its first mark")
-    return _other_format(head, path) or _text_or_noise(head, path)
-
-
-def _other_format(head: bytes, path: Path) -> InputRefused | None:
-    for start, kind, fix in _FOREIGN_STARTS:
-        if head.startswith(start):
-            what = f"the file is {kind}, not a PyTorch checkpoint"
-            return refused(path, what, fix=fix.format(path=shlex.quote(str(path))) or resave(path))
-    if head[257:262] == b"ustar":
-        return refused(
-            path,
-            "the file is a tar archive",
-            why="as a checkpoint it is the oldest format of PyTorch, whose reading runs pickles",
-            fix=f"unpack it if it holds checkpoints, else {resave(path)}",
-        )
-    if head.startswith(b"\x80"):
-        return refused(
-            path,
-            "the file is a pickle that torch.save did not write",
-            why="reading it could run code of whoever wrote it",
-            fix=resave(path),
-        )
-    return None
-
-
-def _text_or_noise(head: bytes, path: Path) -> InputRefused:
-    start = head.lstrip().lower()
-    if not head.strip(b"\0"):
-        return refused(
-            path,
-            "the file begins with zero bytes",
-            why="its space was reserved and the contents never arrived",
-            fix=AGAIN,
-        )
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        return refused(
-            path,
-            "the file is an HTML page, not a checkpoint",
-            why="a server answered with a page (a login, an error) instead of the file",
-            fix="download it again from an address that gives the file itself",
-        )
-    if not start.strip(b"\t\n\r\f\x1b" + bytes(range(32, 127)) + bytes(range(128, 256))):
-        kind = "JSON" if start[:1] in (b"{", b"[") else "text"
-        return refused(
-            path,
-            f"the file is {kind}, not a checkpoint",
-            why=f"it begins with {head[:40].decode('utf-8', 'replace')!r}",
-            fix="name the file that holds the weights",
-        )
-    return refused(
-        path,
-        "the file is not a checkpoint, or its beginning is damaged",
-        why=f"it begins with the bytes {head[:8].hex(' ')}",
-        fix="give a .safetensors file or one that torch.save wrote",
-    )
 
 
 def _admit_zip(
@@ -172,9 +105,12 @@ def _admit_zip(
         _check_entries(entries, path, size)
         for entry in entries if every_record else ():
             _contents(archive, entry, path, keep=False)
+        records = {entry.filename: entry for entry in entries}
+        top = entries[0].filename.partition("/")[0] + "/"
         if exported:
-            return Admitted("torch.export")
-        return Admitted("torch", outline=_zip_outline(archive, entries, path))
+            return _exported(archive, records, file, path)
+        outline, folder = _zip_outline(archive, records, top, path), f"{top}data/"
+        return Admitted("torch", outline, store=_store(outline, records, folder, file, path))
 
 
 def _lacks_end(file: BufferedReader, size: int) -> bool:
@@ -189,7 +125,9 @@ def _refuse_by_kind(entries: list[zipfile.ZipInfo], path: Path, trust: bool) -> 
     """Refuse the archives that are programs; true for a `.pt2` that is trusted."""
     names = {entry.filename.partition("/")[2] for entry in entries}
     whole = {entry.filename for entry in entries}
-    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+    if any(name.endswith((".so", ".cubin")) for name in whole):
+        kind, why = "a compiled program (AOTInductor)", "loading it runs the machine code within"
+    elif "constants.pkl" in names or any(name.startswith("code/") for name in names):
         kind, why = "a TorchScript program", "it holds code, and loading it runs that code"
     elif names & {"archive_format", "models/model.json"} or any(
         name.endswith("serialized_exported_program.json") for name in whole
@@ -197,6 +135,7 @@ def _refuse_by_kind(entries: list[zipfile.ZipInfo], path: Path, trust: bool) -> 
         kind, why = "a torch.export program (.pt2)", "torch.export.load runs the pickles within"
         if trust:
             return True
+        raise refused(path, f"the file is {kind}", why=why, fix=TRUST.format(save=resave(path)))
     elif "data.pkl" in names:
         return False
     elif whole and all(name.endswith(".npy") for name in whole):
@@ -260,26 +199,77 @@ def _contents(
     return b"".join(kept)
 
 
-def _zip_outline(archive: zipfile.ZipFile, entries: list[zipfile.ZipInfo], path: Path) -> Outline:
-    top = entries[0].filename.partition("/")[0]
-    records = {entry.filename: entry for entry in entries}
-    if f"{top}/data.pkl" not in records:
-        why = f"its records are not all in the folder {top!r}"
+def _zip_outline(
+    archive: zipfile.ZipFile, records: Mapping[str, zipfile.ZipInfo], top: str, path: Path
+) -> Outline:
+    if f"{top}data.pkl" not in records:
+        why = f"its records are not all in the folder {top[:-1]!r}"
         raise refused(path, "the file is not as torch.save writes it", why=why, fix=resave(path))
-    pickled = _contents(archive, records[f"{top}/data.pkl"], path)
-    outline = draw(io.BytesIO(pickled))
+    outline = draw(io.BytesIO(_contents(archive, records[f"{top}data.pkl"], path)))
     _refuse_foreign(outline, path)
     _refuse_damage(outline, path)
+    return outline
+
+
+def _exported(
+    archive: zipfile.ZipFile,
+    records: Mapping[str, zipfile.ZipInfo],
+    file: BufferedReader,
+    path: Path,
+) -> Admitted:
+    """The weights of a `.pt2`, where they are plain records that no pickle is needed for."""
+    tables = [name for name in records if name.endswith(TABLE)]
+    if len(tables) != 1:
+        return Admitted("torch.export")
+    folder = tables[0].rpartition("/")[0] + "/"
+    sizes = {
+        n.removeprefix(folder): e.file_size for n, e in records.items() if n.startswith(folder)
+    }
+    try:
+        outline = weights_of(_contents(archive, records[tables[0]], path), sizes)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        why = f"it is not what torch.export writes: {type(error).__name__} {error}"
+        raise refused(path, "its table of weights is damaged", why=why, fix=AGAIN) from error
+    if outline is None:
+        return Admitted("torch.export")
+    store = _store(outline, records, folder, file, path)
+    return Admitted("torch.export", outline, store=store)
+
+
+def _store(
+    outline: Outline,
+    records: Mapping[str, zipfile.ZipInfo],
+    folder: str,
+    file: BufferedReader,
+    path: Path,
+) -> Store:
+    """Where the bytes of each storage are in an archive; refuses those that claim too many."""
+    places: dict[str, int] = {}
     for key, claimed in outline.storages.items():
-        record = records.get(f"{top}/data/{key}")
+        record = records.get(f"{folder}{key}")
         held = record.file_size if record else 0
         if claimed > held:
             why = f"its pickle claims {claimed:,} bytes of {f'data/{key}'!r}, which holds {held:,}"
             raise refused(path, "the file's tensors do not fit its records", why=why, fix=AGAIN)
-    return outline
+        places[key] = _begins(file, record) if record else 0
+    order = records.get(f"{folder.partition('/')[0]}/byteorder")
+    swapped = order is not None and _raw(file, order) == _OTHER_ORDER
+    return Store(file, path, places, outline.storages, swapped)
 
 
-def _legacy(file: BufferedReader, path: Path, size: int) -> Outline:
+def _begins(file: BufferedReader, record: zipfile.ZipInfo) -> int:
+    """The first byte of a record, after its own head: 30 bytes, a name and padding."""
+    file.seek(record.header_offset + 26)
+    name, padding = struct.unpack("<HH", file.read(4))
+    return int(record.header_offset + 30 + name + padding)
+
+
+def _raw(file: BufferedReader, record: zipfile.ZipInfo) -> bytes:
+    file.seek(_begins(file, record))
+    return file.read(record.file_size)
+
+
+def _legacy(file: BufferedReader, path: Path, size: int) -> Admitted:
     """Five pickles (mark, version, machine, object, storage keys), then the storages' bytes."""
     file.seek(0)
     drawn: list[Outline] = []
@@ -293,7 +283,8 @@ def _legacy(file: BufferedReader, path: Path, size: int) -> Outline:
     if mark.root != _LEGACY_MAGIC or version.root != 1001 or not isinstance(keys.root, list):
         why = "its first pickles are not those of torch.save"
         raise refused(path, "the file's beginning is damaged", why=why, fix=AGAIN)
-    if sorted(map(str, keys.root)) != sorted(outline.storages):
+    listed = [str(key) for key in keys.root]
+    if sorted(listed) != sorted(outline.storages):
         why = "the storages that its tensors name are not those it holds"
         raise refused(path, "the file's list of storages is damaged", why=why, fix=AGAIN)
     if outline.untyped:
@@ -302,22 +293,52 @@ def _legacy(file: BufferedReader, path: Path, size: int) -> Outline:
     wanted = file.tell() + sum(8 + claimed for claimed in outline.storages.values())
     if wanted > size:
         raise cut_short(path, size, f"its tensors end at byte {wanted:,}")
-    return outline
+    store = Store(file, path, _legacy_places(file, path, listed, outline), outline.storages)
+    return Admitted("torch (legacy)", outline, store=store)
+
+
+def _legacy_places(
+    file: BufferedReader, path: Path, keys: list[str], outline: Outline
+) -> dict[str, int]:
+    """Where each storage begins: they follow each other, each after its count of numbers."""
+    places: dict[str, int] = {}
+    place = file.tell()
+    for key in keys:
+        file.seek(place)
+        (count,) = struct.unpack("<q", file.read(8))
+        if count * outline.widths[key] != outline.storages[key]:
+            why = f"a storage of {outline.storages[key]:,} bytes is said to have {count:,} numbers"
+            raise refused(path, "the file's list of storages is damaged", why=why, fix=AGAIN)
+        places[key] = place + 8
+        place += 8 + outline.storages[key]
+    return places
 
 
 def _refuse_foreign(outline: Outline, path: Path) -> None:
-    """Refuse a pickle that would import anything besides tensors and plain containers."""
+    """Refuse a pickle that would import anything besides tensors, containers and plain data."""
     if not outline.foreign:
         return
     first, more = outline.foreign[:3], len(outline.foreign) - 3
     named = ", ".join(first) + (f" and {more} more" if more > 0 else "")
+    held = sorted({".".join(place) for place in _places(outline.root, outline.foreign)})
+    where = f" (in {', '.join(map(repr, held[:3]))})" if held else ""
     if any(name.startswith("torch.nn.modules.") for name in outline.foreign):
         what = "the file holds a whole pickled model, not its weights"
-        why = f"reading it would run the code of its classes: {named}"
+        why = f"reading it would run the code of its classes: {named}{where}"
     else:
-        what = f"the file holds Python objects besides weights: {named}"
+        what = f"the file holds Python objects besides weights: {named}{where}"
         why = "reading them would run their code, so they were not read"
     raise refused(path, what, why=why, fix=resave(path))
+
+
+def _places(root: object, foreign: list[str]) -> Iterator[tuple[str, ...]]:
+    """The words of a training dictionary, two deep, under which foreign objects lie."""
+    todo: list[tuple[tuple[str, ...], object]] = [((), root)]
+    for place, value in todo:
+        if isinstance(value, StandIn) and value.path in foreign and place:
+            yield place
+        elif isinstance(value, Mapping) and len(place) < 2:
+            todo += [((*place, str(word)), item) for word, item in value.items()]
 
 
 def _refuse_damage(outline: Outline, path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.checkpoints.refusal import AGAIN, cut_short, refused
+from cntgraph.checkpoints.tensors import take
 from cntgraph.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Header", "read_header", "read_tensors"]
+__all__ = ["Header", "once", "read_header", "read_tensors"]
 
 _LIMIT = 100_000_000  # the format's own bound on its header
 _DTYPES = {
@@ -82,7 +83,7 @@ def read_header(file: BufferedReader, path: Path, size: int) -> Header:
     if 8 + length > size:
         raise cut_short(path, size, f"its header ends at byte {8 + length:,}")
     try:
-        table = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=_once)
+        table = json.loads(file.read(length).decode("utf-8"), object_pairs_hook=once)
         metadata, entries = _checked(table)
     # A JSON text nested thousands deep ends in RecursionError; ValueError covers JSON and UTF-8.
     except (ValueError, RecursionError) as error:
@@ -99,7 +100,8 @@ def _damaged(path: Path, why: str) -> InputRefused:
     return refused(path, "the safetensors header is not valid", why=why, fix=AGAIN)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON table as a dict; `ValueError` for a name that is there twice."""
     table = dict(pairs)
     if len(table) < len(pairs):
         names = [name for name, _ in pairs]
@@ -147,14 +149,7 @@ def read_tensors(file: BufferedReader, header: Header, path: Path) -> dict[str, 
 
     tensors: dict[str, torch.Tensor] = {}
     for entry in header.entries:
-        raw = torch.empty(entry.end - entry.start, dtype=torch.uint8)
-        file.seek(header.data + entry.start)
-        rest = memoryview(raw.numpy().data)
-        while rest.nbytes:
-            count = file.readinto(rest)
-            if not count:
-                raise cut_short(path, file.tell(), f"{entry.name!r} is not all there")
-            rest = rest[count:]
+        raw = take(file, path, header.data + entry.start, entry.end - entry.start)
         dtype = getattr(torch, entry.dtype)
         tensors[entry.name] = raw.view(dtype).reshape(entry.shape)
     return tensors

@@ -7,7 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cntgraph.checkpoints.dense import parts
+from cntgraph.checkpoints.dense import packed, parts
+from cntgraph.checkpoints.matching import wrapper_words
 from cntgraph.checkpoints.reading import read
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _PIECE = 1 << 22
 _COUNTS = ("elements", "bytes", "finite", "nan", "inf")
 
 
-def inspect(path: str | os.PathLike[str]) -> pd.DataFrame:
+def inspect(path: str | os.PathLike[str], *, trust: bool = False) -> pd.DataFrame:
     """What is in a checkpoint, a row per tensor in the file's order; nothing in it is executed.
 
     ::
@@ -29,13 +30,14 @@ def inspect(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     Columns: `name`, `dtype`, `shape` (tuple), `elements`, `bytes` (as stored), `finite`, `nan`,
     `inf` (counts), `minimum`, `maximum` (of the finite numbers, as floats).  Numbers of quantised
-    tensors are the ones they stand for; those of meta tensors are missing, and complex ones have
-    no minimum.  `.attrs` holds `format`, `epoch`, `metrics` and `notes`.  Raises `InputRefused`
-    as `read` does.
+    tensors are the ones they stand for; those of meta and packed tensors are missing, and complex
+    ones have no minimum.  `.attrs` holds `format`, `epoch`, `metrics`, `notes`, `beside` (what else
+    is in the file, in words) and `prefixes` (words that `match` takes off the names if the model
+    does not have them).  `trust` is that of `read`.  Raises `InputRefused` as `read` does.
     """
     import pandas as pd
 
-    checkpoint = read(path)
+    checkpoint = read(path, trust=trust)
     frame = pd.DataFrame([_row(name, tensor) for name, tensor in checkpoint.tensors.items()])
     frame = frame.astype(dict.fromkeys(_COUNTS, "Int64") | {"minimum": float, "maximum": float})
     frame.attrs = {
@@ -43,6 +45,8 @@ def inspect(path: str | os.PathLike[str]) -> pd.DataFrame:
         "epoch": checkpoint.epoch,
         "metrics": checkpoint.metrics,
         "notes": checkpoint.notes,
+        "beside": checkpoint.beside,
+        "prefixes": wrapper_words(checkpoint.tensors),
     }
     return frame
 
@@ -55,7 +59,7 @@ def _row(name: str, tensor: torch.Tensor) -> dict[str, object]:
         "elements": tensor.numel(),
         "bytes": sum(part.numel() * part.element_size() for part in parts(tensor)),
     }
-    if tensor.is_meta:
+    if tensor.is_meta or packed(tensor.dtype):
         unknown = dict.fromkeys(("finite", "nan", "inf"), None)
         return row | unknown | {"minimum": math.nan, "maximum": math.nan}
     values = parts(tensor)[-1]
@@ -85,4 +89,6 @@ def _pieces(values: torch.Tensor) -> Iterator[torch.Tensor]:
         piece = flat[start : start + _PIECE]
         if piece.is_floating_point() and piece.dtype not in (torch.float32, torch.float64):
             piece = piece.float()
+        if piece.dtype in (torch.uint16, torch.uint32, torch.uint64):
+            piece = piece.double()  # torch compares none of these
         yield piece

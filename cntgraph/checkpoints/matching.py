@@ -2,11 +2,13 @@
 
 Wrappers (DataParallel, torch.compile, Lightning) put words before or into the names.  Such words
 are only taken off where the rest is then exactly what the model calls its own, so a model that
-has an attribute `model` or `module` keeps it.
+has an attribute `model` or `module` keeps it.  What a training module holds beside the model is
+left out where one part of the names is the whole model.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,13 +19,14 @@ from cntgraph.errors import InputRefused
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Expected", "match"]
+__all__ = ["Expected", "match", "wrapper_words"]
 
 Expected = Mapping[str, "torch.Tensor | Sequence[int]"]
 
-_WRAPPERS = frozenset({"module", "_orig_mod"})
+_WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 # AveragedModel counts its averages beside the weights; no model has it as a weight.
 _NOT_WEIGHTS = frozenset({"n_averaged"})
+_AVERAGED = re.compile("ema|averag|swa|teacher|shadow|momentum|target", re.IGNORECASE)
 _COUNTER = "num_batches_tracked"
 _SHOWN = 4
 
@@ -58,7 +61,9 @@ def match(
         if not badness:
             break
     assert best is not None
-    _, renamed, said = best
+    badness, renamed, said = best
+    if badness and (part := _part(offered, expected, called)):
+        renamed, said = part
     named = {new: offered[old] for old, new in renamed.items()}
     _refuse_misfit(named, renamed, expected, source)
     notes = [said] if said else []
@@ -93,6 +98,67 @@ def _renamings(names: list[str], expected: list[str]) -> Iterable[tuple[dict[str
             return
         said = [*said, f"{word!r}"]
         rest = {name: short[len(word) + 1 :] for name, short in rest.items()}
+
+
+def _part(
+    tensors: Mapping[str, torch.Tensor], expected: Expected, called: str
+) -> tuple[dict[str, str], str] | None:
+    """The one part of a checkpoint that is exactly the model: names and shapes, none over.
+
+    A training module holds the model as an attribute, beside its loss, and often its running
+    average; a part that is called so gives way to the one that was trained.
+    """
+    fitting = {
+        prefix: renamed
+        for prefix, renamed in _prefixed(tensors, expected).items()
+        if not any(_differences(renamed, expected))
+        and all(_shape(tensors[old]) == _shape(expected[new]) for old, new in renamed.items())
+    }
+    trained = [prefix for prefix in fitting if not _AVERAGED.search(prefix)] or list(fitting)
+    if not trained:
+        return None
+    if len(trained) > 1:
+        raise InputRefused(
+            f"{called} holds the model {len(trained)} times: under {_few(trained)}",
+            why="each of them has every name and shape of the model",
+            fix="save the state_dict of the one that is meant by itself",
+        )
+    chosen = trained[0]
+    left = len(tensors) - len(fitting[chosen])
+    others = [repr(prefix) for prefix in fitting if prefix != chosen]
+    also = f", among them {_few(others)}, which fits too" if others else ""
+    said = f"{chosen!r} was taken off the names; {left} tensors besides were left out{also}"
+    return fitting[chosen], said
+
+
+def _prefixed(tensors: Mapping[str, torch.Tensor], expected: Expected) -> dict[str, dict[str, str]]:
+    """By the words that names begin with: the names below them, as the model calls them."""
+    target = {_unwrapped(name): name for name in expected}
+    below: dict[str, dict[str, str]] = {}
+    hits: set[str] = set()
+    for name in tensors:
+        words = _unwrapped(name).split(".")
+        for length in range(1, len(words)):
+            prefix, rest = ".".join(words[:length]), ".".join(words[length:])
+            below.setdefault(prefix, {})[name] = target.get(rest, rest)
+            if rest in target:
+                hits.add(prefix)
+    return {prefix: names for prefix, names in below.items() if prefix in hits}
+
+
+def wrapper_words(names: Iterable[str]) -> tuple[str, ...]:
+    """Words that wrappers put into names, and those that all names begin with.
+
+    >>> wrapper_words(["module.net.0.weight", "module.net.0.bias"])
+    ('module', 'net', '0')
+    """
+    names = list(names)
+    found = sorted(_WRAPPERS & {word for name in names for word in name.split(".")})
+    rest = [_unwrapped(name) for name in names if name not in _NOT_WEIGHTS]
+    while (word := _shared_word(rest)) is not None:
+        found.append(word)
+        rest = [name[len(word) + 1 :] for name in rest]
+    return tuple(found)
 
 
 def _unwrapped(name: str) -> str:

@@ -1,118 +1,136 @@
 """A pickle is read with an inert stand-in for every class, so its plan is known and nothing ran.
 
-The outline of a checkpoint tells which names it would import, how many bytes each storage claims
-and which plain values (an epoch, a loss) lie beside the weights, before torch sees the file.
+The outline of a checkpoint tells which names it would import, how many bytes each storage claims,
+where its tensors lie on them, and which plain values (an epoch, a loss) lie beside the weights.
 """
 
 from __future__ import annotations
 
+import _compat_pickle
 import functools
 import pickle
 import warnings
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-__all__ = ["Outline", "StandIn", "draw"]
+from cntgraph.checkpoints.inert import MAPPINGS, NUMPY, StandIn, harmless
+from cntgraph.checkpoints.tensors import REBUILT, Described, Storage
 
-# All that the pickle of a state dict calls.  Shorter than torch's own list: the constructors of
-# tensors and of bytearrays are left out, because with a number as argument they allocate it.
-_CALLED = frozenset(
-    {
-        "torch._utils._rebuild_tensor",
-        "torch._utils._rebuild_tensor_v2",
-        "torch._utils._rebuild_tensor_v3",
-        "torch._utils._rebuild_parameter",
-        "torch._utils._rebuild_parameter_with_state",
-        "torch._utils._rebuild_qtensor",
-        "torch._utils._rebuild_sparse_tensor",
-        "torch._utils._rebuild_meta_tensor_no_storage",
-        "torch._tensor._rebuild_from_type_v2",
-        "torch.serialization._get_layout",
-        "torch.Size",
-        "torch.device",
-        "collections.OrderedDict",
-        "collections.Counter",
-        "_codecs.encode",
-        "builtins.set",
-        "builtins.complex",
-        "__builtin__.set",
-        "__builtin__.complex",
-    }
-)
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Outline", "draw"]
+
 _MENTIONED = frozenset({"torch.Tensor", "torch.nn.parameter.Parameter"})
 _STORAGE_MODULES = frozenset({"torch", "torch.cuda", "torch.storage"})
+_LAYOUTS = ("sparse_coo", "sparse_csr", "sparse_csc", "sparse_bsr", "sparse_bsc", "strided")
 
 
 @dataclass
 class Outline:
-    """What a pickle would build: its plain values, its storages in bytes, its foreign names."""
+    """What a pickle would build: its plain values, its storages in bytes, its foreign names.
+
+    Tensors in `root` are `Described`; `widths` are the bytes of one element of each storage.
+    """
 
     root: object = None
     storages: dict[str, int] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
     foreign: list[str] = field(default_factory=list)
     untyped: bool = False
     damage: str = ""
 
 
-class StandIn:
-    """Stands where the pickle names a class or a function; does nothing."""
-
-    path = ""
-    callable = True
-
-    def __new__(cls, *_: object, **__: object) -> StandIn:
-        """Drop the arguments; refuse where only the name is harmless, not the call."""
-        if not cls.callable:
-            raise pickle.UnpicklingError(f"it calls {cls.path}")
-        return object.__new__(cls)
-
-    def __setstate__(self, state: object) -> None: ...
-    def __setitem__(self, key: object, value: object) -> None: ...
-    def append(self, item: object) -> None:
-        """Drop it: a list-like class is read as nothing."""
-
-    def extend(self, items: object) -> None:
-        """Drop them."""
-
-    def add(self, item: object) -> None:
-        """Drop it."""
-
-
 class _Mapping(dict[Any, Any]):
-    """An OrderedDict or a Counter: a plain dict that ignores the attributes pickled with it."""
+    """A subclass of dict: a plain one, without its default or the attributes pickled with it."""
+
+    def __init__(self, *given: Any, **_: object) -> None:
+        super().__init__(given[0] if given and isinstance(given[0], dict | list) else ())
 
     def __setstate__(self, state: object) -> None: ...
+
+
+class _Tensor(StandIn):
+    """A function of torch that rebuilds a tensor: its call is written down."""
+
+    def __new__(cls, *given: Any, **_: object) -> Any:
+        return Described(cls.path.rpartition(".")[2], given)
+
+
+class _Shape(StandIn):
+    def __new__(cls, given: Any = (), *_: object) -> Any:
+        return tuple(given)
+
+
+class _Layout(StandIn):
+    def __new__(cls, name: Any = "", *_: object) -> Any:
+        import torch
+
+        word = str(name).removeprefix("torch.")
+        if word not in _LAYOUTS:
+            raise pickle.UnpicklingError(f"it names the layout {name!r}")
+        return getattr(torch, word)
+
+
+class _Bytes(StandIn):
+    """How protocol 2 spells bytes: as the text whose Latin-1 they are."""
+
+    def __new__(cls, text: Any = "", codec: Any = "latin1", *_: object) -> Any:
+        if not isinstance(text, str) or codec != "latin1":
+            raise pickle.UnpicklingError(f"it encodes text by {codec!r}")
+        return text.encode("latin1")
+
+
+_SPELLED: dict[str, type[Any]] = {
+    "torch.Size": _Shape,
+    "torch.serialization._get_layout": _Layout,
+    "_codecs.encode": _Bytes,
+    **dict.fromkeys(MAPPINGS, _Mapping),
+    **NUMPY,
+}
+_REBUILDING = {
+    **{f"torch._utils.{name}": name for name in REBUILT if name != "_rebuild_from_type_v2"},
+    "torch._tensor._rebuild_from_type_v2": "_rebuild_from_type_v2",
+}
 
 
 # The unpickler written in Python keeps its memo in a dict; the one in C lets a few bytes of the
 # file ask for an array of 2^33 pointers.
 class _Reader(pickle._Unpickler):
     def __init__(self, file: IO[bytes], outline: Outline) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="utf-8")
         self.outline = outline
 
     def find_class(self, module: str, name: str) -> Any:
-        path = f"{module}.{name}"
-        if path in ("collections.OrderedDict", "collections.Counter"):
-            return _Mapping
-        itemsize = _itemsize(module, name)
-        if path not in _CALLED and path not in _MENTIONED and itemsize is None:
+        path = _today(module, name)
+        if path in _SPELLED:
+            return _SPELLED[path]
+        if path in _REBUILDING:
+            return type(name, (_Tensor,), {"path": path})
+        kind, dtype = _of_torch(*path.rpartition(".")[::2])
+        if kind == "value":
+            return dtype
+        known = kind == "storage" or path in _MENTIONED
+        if not known and not harmless(path):
+            path = f"{module}.{name}"
             if path not in self.outline.foreign:
                 self.outline.foreign.append(path)
-            return type(name, (StandIn,), {"path": path})
-        facts = {"path": path, "callable": path in _CALLED, "itemsize": itemsize}
-        return type(name, (StandIn,), facts)
+        return type(name, (StandIn,), {"path": path, "callable": not known, "dtype": dtype})
 
     def persistent_load(self, pid: Any) -> object:
         match pid:
-            case ("storage" | b"storage", kind, str() | int() as key, _, int() as count, *_):
-                itemsize = getattr(kind, "itemsize", None)
-                if itemsize is None or count < 0 or isinstance(count, bool):
+            case ("storage" | b"storage", kind, str() | int() as key, _, int() as count, *more):
+                dtype = getattr(kind, "dtype", None)
+                if dtype is None or count < 0 or isinstance(count, bool):
                     raise pickle.UnpicklingError("a storage of no known type or size")
-                self.outline.untyped |= kind.path.endswith(".UntypedStorage")
-                claimed = self.outline.storages.get(str(key), 0)
-                self.outline.storages[str(key)] = max(claimed, count * itemsize)
-                return StandIn()
+                outline, key = self.outline, str(key)
+                outline.untyped |= kind.path.endswith(".UntypedStorage")
+                claimed = outline.storages.get(key, 0)
+                outline.storages[key] = max(claimed, count * dtype.itemsize)
+                outline.widths.setdefault(key, dtype.itemsize)
+                if any(part is not None for part in more):
+                    raise pickle.UnpicklingError("a view of a storage, as PyTorch 0.3 wrote them")
+                return Storage(key, dtype, count)
             case _:
                 raise pickle.UnpicklingError("it refers to something that is not a storage")
 
@@ -124,7 +142,8 @@ def draw(file: IO[bytes]) -> Outline:
     >>> draw(io.BytesIO(pickle.dumps({"epoch": 3}, protocol=2))).root
     {'epoch': 3}
 
-    What cannot be read is told in `damage`; what is not part of a state dict in `foreign`.
+    What cannot be read is told in `damage`; what neither is part of a state dict nor only holds
+    data in `foreign`.
     """
     outline = Outline()
     try:
@@ -135,20 +154,30 @@ def draw(file: IO[bytes]) -> Outline:
     return outline
 
 
+def _today(module: str, name: str) -> str:
+    """The name as Python 3 has it: torch.save writes the names of Python 2."""
+    if (module, name) in _compat_pickle.NAME_MAPPING:
+        module, name = _compat_pickle.NAME_MAPPING[module, name]
+    else:
+        module = _compat_pickle.IMPORT_MAPPING.get(module, module)
+    return f"{module}.{name}"
+
+
 @functools.lru_cache(maxsize=256)
-def _itemsize(module: str, name: str) -> int | None:
-    """Bytes of an element, where the name is a dtype, a quantisation scheme or a storage."""
+def _of_torch(module: str, name: str) -> tuple[str, torch.dtype | torch.qscheme | None]:
+    """A value of torch (a dtype, a quantisation scheme), or a storage and its dtype, or neither."""
     import torch
 
     if module not in _STORAGE_MODULES:
-        return None
+        return "", None
     if name == "UntypedStorage":
-        return 1
+        return "storage", torch.uint8
     known = getattr(torch, name, None)
-    if isinstance(known, torch.qscheme):
-        return 0
+    if isinstance(known, torch.dtype | torch.qscheme):
+        return "value", known
     if isinstance(known, type) and name.endswith("Storage"):
         with warnings.catch_warnings():  # torch deprecates the classes its own files still name
             warnings.simplefilter("ignore")
-            known = getattr(known, "dtype", None)
-    return known.itemsize if isinstance(known, torch.dtype) else None
+            dtype = getattr(known, "dtype", None)
+        return ("storage", dtype) if isinstance(dtype, torch.dtype) else ("", None)
+    return "", None

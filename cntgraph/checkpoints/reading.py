@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import os
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cntgraph.checkpoints.dense import parts
 from cntgraph.checkpoints.files import digest, existing, steady
-from cntgraph.checkpoints.gate import admit
+from cntgraph.checkpoints.gate import Admitted, admit
 from cntgraph.checkpoints.header import Header, read_tensors
+from cntgraph.checkpoints.hugging import (
+    folder_refused,
+    is_index,
+    progress_of,
+    shards_of,
+    weights_in_folder,
+)
 from cntgraph.checkpoints.names import epoch_in_name
 from cntgraph.checkpoints.refusal import AGAIN, refused, resave
-from cntgraph.checkpoints.training import epoch_inside, find_weights, metrics_inside
+from cntgraph.checkpoints.tensors import Described
+from cntgraph.checkpoints.training import beside, epoch_inside, find_weights, metrics_inside
 from cntgraph.errors import InputRefused
 
 if TYPE_CHECKING:
@@ -26,14 +32,10 @@ if TYPE_CHECKING:
 
     import torch
 
-__all__ = ["Checkpoint", "epoch_of", "read", "weights_in_folder"]
+__all__ = ["Checkpoint", "epoch_of", "read"]
 
-_IN_FOLDER = (
-    "model.safetensors.index.json",
-    "model.safetensors",
-    "pytorch_model.bin.index.json",
-    "pytorch_model.bin",
-)
+_PLAIN = "a torch.export program, read by its plain records: nothing in it was executed"
+_RAN = "a torch.export program, read by torch.export.load on trust: pickles in it were executed"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Checkpoint:
     """The weights of one file under the file's own names, and what it says about them.
 
     `epoch` is the one stated inside, else the one in the name; `notes` tell what was chosen;
-    `sha256` and `size` (bytes) are those of the file, or of all shards in the order of their names.
+    `sha256` and `size` (bytes) are those of the file, or of all shards in the order of their names;
+    `beside` says in words what else the file holds.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Checkpoint:
     notes: tuple[str, ...]
     sha256: str
     size: int
+    beside: dict[str, str] = field(default_factory=dict)
 
 
 def read(path: str | os.PathLike[str], *, trust: bool = False) -> Checkpoint:
@@ -64,111 +68,134 @@ def read(path: str | os.PathLike[str], *, trust: bool = False) -> Checkpoint:
 
     Takes safetensors, torch's zip and legacy formats, a Hugging Face folder and an index of shards,
     whatever their names end in.  Tensors are on the CPU, under the file's own names (`match` gives
-    them the model's).  `trust=True` also takes a `.pt2`, whose reading runs pickles.  Raises
+    them the model's).  Options, paths, dates and random states beside the weights are left unread;
+    objects of any other class are refused.  `trust=True` also takes a `.pt2`: by its plain records,
+    or, where its weights are pickled, by `torch.export.load`, which runs those pickles.  Raises
     `InputRefused` for a file that is missing, damaged, changing, no checkpoint, or holds code.
     """
     place = existing(path)
     if place.is_dir():
         inner = weights_in_folder(place)
         if inner is None:
-            raise _folder_refused(place)
-        checkpoint = dataclasses.replace(_read_any(inner, trust), path=place)
+            raise folder_refused(place)
+        checkpoint = _with_progress(_read_any(inner, trust), place)
     else:
         checkpoint = _read_any(place, trust)
     named = epoch_in_name(place)
     if checkpoint.epoch is None:
         return dataclasses.replace(checkpoint, epoch=named)
-    if named is not None and named != checkpoint.epoch:
+    if named not in (None, checkpoint.epoch, checkpoint.metrics.get("step")):
         said = f"epoch {checkpoint.epoch} as stated inside; the name says {named}"
         return dataclasses.replace(checkpoint, notes=(*checkpoint.notes, said))
     return checkpoint
 
 
-def epoch_of(path: Path) -> int | None:
+def epoch_of(path: Path, *, trust: bool = False) -> int | None:
     """The epoch that `read` will find, without reading the tensors' bytes."""
     place = existing(path)
     inside = None
-    if not place.is_dir() and not place.name.endswith(".index.json"):
+    if place.is_dir():
+        progress = progress_of(place)
+        inside = progress.when if progress else None
+    elif not is_index(place):
         with steady(place) as held:
-            admitted = admit(held.file, place, held.size, every_record=False)
+            admitted = admit(held.file, place, held.size, every_record=False, trust=trust)
             if admitted.header:
-                inside = epoch_inside(_stated(admitted.header))
-            elif admitted.outline:
-                inside = epoch_inside(admitted.outline.root)
+                inside = epoch_inside(_stated(admitted.header), _as_read)
+            elif admitted.outline and admitted.store:
+                inside = epoch_inside(admitted.outline.root, admitted.store.build)
     return epoch_in_name(place) if inside is None else inside
 
 
-def weights_in_folder(folder: Path) -> Path | None:
-    """The file by which a Hugging Face folder is read."""
-    return next((folder / name for name in _IN_FOLDER if (folder / name).is_file()), None)
-
-
-def _folder_refused(folder: Path) -> InputRefused:
-    return refused(
-        folder,
-        "this is a folder, not a checkpoint",
-        why=f"it holds none of {', '.join(_IN_FOLDER)}",
-        fix="name one of its files, or give the folder to cntgraph export for all its epochs",
+def _with_progress(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """The checkpoint of a folder, with what the Trainer said of that moment."""
+    progress = progress_of(folder)
+    if progress is None:
+        return dataclasses.replace(checkpoint, path=folder)
+    return dataclasses.replace(
+        checkpoint,
+        path=folder,
+        epoch=checkpoint.epoch if progress.when is None else progress.when,
+        metrics=checkpoint.metrics | progress.metrics,
     )
 
 
 def _read_any(path: Path, trust: bool) -> Checkpoint:
-    return _read_shards(path) if path.name.endswith(".index.json") else _read_file(path, trust)
+    return _read_shards(path) if is_index(path) else _read_file(path, trust)
 
 
 def _read_file(path: Path, trust: bool) -> Checkpoint:
     with steady(path) as held:
         admitted = admit(held.file, path, held.size, trust=trust)
         held.sha256 = digest(held.file)
-        place: tuple[str, ...] = ()
-        notes: tuple[str, ...] = ()
         if admitted.header:
-            root: object = _stated(admitted.header)
+            stated = _stated(admitted.header)
             tensors = read_tensors(held.file, admitted.header, path)
+            facts = _facts(stated, (), _as_read)
         else:
-            root = _load(held.file, path, admitted.format)
-            tensors, place, notes = find_weights(root)
-        if not tensors:
-            raise _no_weights(root, path)
-        _refuse_phantoms(tensors, path)
+            tensors, facts = _unfolded(admitted, held.file, path)
+    if not tensors:
+        raise _no_weights({}, path)
     return Checkpoint(
         path=path,
         format=admitted.format,
         tensors=tensors,
-        epoch=epoch_inside(root),
-        metrics=metrics_inside(root, place),
-        notes=notes,
         sha256=held.sha256,
         size=held.size,
+        **facts,
     )
 
 
-def _load(file: BufferedReader, path: Path, kind: str) -> object:
+def _unfolded(
+    admitted: Admitted, file: BufferedReader, path: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The state dict of a file that passed the gate, its tensors built, and the facts beside it."""
+    if admitted.outline is None or admitted.store is None:
+        weights = _trusted(file, path)
+        return weights, _facts({}, (), _as_read) | {"notes": (_RAN,)}
+    root, build = admitted.outline.root, admitted.store.build
+    wanted, place, notes = find_weights(root)
+    if not wanted:
+        raise _no_weights(root, path)
+    tensors = {name: build(tensor, name) for name, tensor in wanted.items()}
+    notes = (_PLAIN, *notes) if admitted.format == "torch.export" else notes
+    return tensors, _facts(root, place, build) | {"notes": notes}
+
+
+def _facts(root: object, place: tuple[str, ...], build: Any) -> dict[str, Any]:
+    return {
+        "epoch": epoch_inside(root, build),
+        "metrics": metrics_inside(root, place, build),
+        "notes": (),
+        "beside": beside(root, place),
+    }
+
+
+def _as_read(tensor: Any, _: str) -> torch.Tensor:
+    found: torch.Tensor = tensor
+    return found
+
+
+def _trusted(file: BufferedReader, path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a program that its owner vouches for; torch runs the pickles within."""
     import torch
 
     file.seek(0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if kind == "torch.export":
-                return dict(torch.export.load(file).state_dict)
-            return torch.load(file, weights_only=True, map_location="cpu")
-    except MemoryError:
-        why = "its tensors together need more memory than is free"
-        raise refused(path, "the file does not fit into memory", why=why) from None
-    # What is left of damage after the gate reaches torch's C++ and may raise anything.  The chain
-    # is cut because its message advises to load the file without protection.
+            found = torch.export.load(file).state_dict
+    # torch.export meets damage, and versions it does not know, with errors of any class; the
+    # chain is cut because their texts advise to load without protection.
     except Exception as error:
-        text = str(error).rpartition("WeightsUnpickler error: ")[2].partition("\n")[0]
-        why = type(error).__name__ if "weights_only" in text else f"torch says: {text}"
-        raise refused(path, "the file is damaged", why=why, fix=AGAIN) from None
+        why = f"torch.export.load fails: {type(error).__name__}"
+        raise refused(path, "the program cannot be read", why=why, fix=resave(path)) from None
+    return {name: tensor.detach() for name, tensor in found.items()}
 
 
 def _no_weights(root: object, path: Path) -> InputRefused:
-    import torch
-
-    if isinstance(root, torch.Tensor):
-        why = f"it holds a single tensor of shape {tuple(root.shape)}"
+    if isinstance(root, Described):
+        why = f"it holds a single tensor of shape {root.shape}"
     elif isinstance(root, Mapping) and root:
         why = f"it holds {', '.join(str(name) for name in list(root)[:6])}"
     else:
@@ -176,48 +203,29 @@ def _no_weights(root: object, path: Path) -> InputRefused:
     return refused(path, "the file holds no state dict", why=why, fix=resave(path))
 
 
-def _refuse_phantoms(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Refuse tensors that claim more numbers than are stored, before anything writes them out."""
-    for name, tensor in tensors.items():
-        pieces = parts(tensor)
-        if not pieces:
-            what = f"the tensor {name!r} has the layout {tensor.layout}"
-            why = "only dense tensors and PyTorch's sparse ones can be read"
-            raise refused(path, what, why=why, fix=resave(path))
-        for piece in pieces:
-            claimed = piece.numel() * piece.element_size()
-            held = piece.untyped_storage().nbytes()
-            if not piece.is_meta and claimed > held:
-                what = f"the tensor {name!r} claims {claimed:,} bytes and {held:,} are stored"
-                why = "it repeats the same numbers by its strides (expand)"
-                raise refused(path, what, why=why, fix=f"{resave(path)} after .contiguous()")
-
-
 def _read_shards(index: Path) -> Checkpoint:
-    """Read the shards that an index names; each tensor comes from the shard it says."""
-    table = _weight_map(index)
-    shards: dict[str, Checkpoint] = {}
-    for shard in sorted(set(table.values())):
-        if Path(shard).name != shard:
-            why = f"it names {shard!r}"
-            raise refused(index, "the index points outside its own folder", why=why)
-        shards[shard] = _read_file(existing(index.with_name(shard)), trust=False)
-    tensors: dict[str, torch.Tensor] = {}
+    """Read the shards that an index names; each tensor is in the one shard it says."""
+    table, files = shards_of(index)
+    shards = {shard: _read_file(path, trust=False) for shard, path in files.items()}
     for name, shard in table.items():
         if name not in shards[shard].tensors:
             what = f"the index says that {name!r} is in {shard}, where it is not"
             raise refused(index, what, fix=AGAIN)
-        tensors[name] = shards[shard].tensors[name]
-    extra = [n for part in shards.values() for n in part.tensors if n not in table]
-    if extra:
-        what = f"its shards hold {extra[0]!r}, which the index does not name"
-        raise refused(index, what, why=f"{len(extra)} such tensors", fix=AGAIN)
+    for shard, part in shards.items():
+        extra = [name for name in part.tensors if name not in table]
+        twice = [name for name in part.tensors if table.get(name, shard) != shard]
+        if extra:
+            what = f"its shards hold {extra[0]!r}, which the index does not name"
+            raise refused(index, what, why=f"{len(extra)} such tensors", fix=AGAIN)
+        if twice:
+            what = f"{twice[0]!r} is in two shards: {table[twice[0]]} and {shard}"
+            raise refused(index, what, why="the two may not be the same numbers", fix=AGAIN)
     digests = "".join(part.sha256 for part in shards.values())
     kinds = {part.format for part in shards.values()}
     return Checkpoint(
         path=index,
         format=f"{' and '.join(sorted(kinds))} in {len(shards)} shards",
-        tensors=tensors,
+        tensors={name: shards[shard].tensors[name] for name, shard in table.items()},
         epoch=None,
         metrics={},
         notes=tuple(note for part in shards.values() for note in part.notes),
@@ -226,24 +234,12 @@ def _read_shards(index: Path) -> Checkpoint:
     )
 
 
-def _weight_map(index: Path) -> dict[str, str]:
-    with steady(index) as held:
-        try:
-            table = json.loads(held.file.read().decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise refused(index, "the index is not JSON", why=str(error), fix=AGAIN) from error
-    match table:
-        case {"weight_map": {**names}} if names and all(isinstance(v, str) for v in names.values()):
-            return {str(name): str(shard) for name, shard in names.items()}
-    raise refused(index, "the index has no weight_map", why="it names no shards", fix=AGAIN)
-
-
-def _stated(header: Header) -> dict[str, float]:
-    """The numbers among a safetensors file's metadata, which holds texts only."""
-    stated: dict[str, float] = {}
+def _stated(header: Header) -> dict[str, object]:
+    """A safetensors file's metadata, which holds texts only: the numbers among them as such."""
+    stated: dict[str, object] = {}
     for name, text in header.metadata.items():
         try:
             stated[name] = float(text)
         except ValueError:
-            continue
+            stated[name] = text
     return stated

@@ -1,18 +1,23 @@
 """A training script saves a dictionary; somewhere in it lies the state dict, beside it the facts.
 
-Both what torch loaded and the outline of a pickle can be asked, since the plain values of the two
-are the same.
+Tensors are still descriptions here: what is not wanted is never read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
+
+from cntgraph.checkpoints.inert import StandIn
+from cntgraph.checkpoints.tensors import Described
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["epoch_inside", "find_weights", "metrics_inside", "number"]
+    Wanted = Described | torch.Tensor
+    Builder = Callable[[Wanted, str], torch.Tensor]
+
+__all__ = ["beside", "epoch_inside", "find_weights", "metrics_inside"]
 
 # The order in which a dictionary's words are believed to be the model.  What was trained comes
 # before its running average, which scripts keep beside it.
@@ -27,17 +32,22 @@ _MODEL_WORDS = (
     "weights",
     "params",
     "ema_state_dict",
+    "state_dict_ema",
     "model_ema",
+    "params_ema",
+    "ema_model",
     "ema",
 )
 _NEVER_MODEL = ("optim", "sched", "scaler", "rng_", "callbacks", "hyper_parameters")
 _EPOCH_WORDS = ("epoch", "current_epoch")
 _DEPTH = 5
+_FEW = 5
+_LONG = 60
 
 Place = tuple[str, ...]
 
 
-def find_weights(root: object) -> tuple[dict[str, torch.Tensor], Place, tuple[str, ...]]:
+def find_weights(root: object) -> tuple[dict[str, Wanted], Place, tuple[str, ...]]:
     """The state dict in what was loaded, the words that lead to it, and what a reader should know.
 
     The words state_dict, model_state_dict, model_state, model, module, net, network, weights,
@@ -49,28 +59,28 @@ def find_weights(root: object) -> tuple[dict[str, torch.Tensor], Place, tuple[st
     if not found:
         return {}, (), ()
     place, taken = found[0]
-    tensors = {str(name): t.detach() for name, t in taken.items() if _is_tensor(t)}
+    tensors = {_text(name): t for name, t in taken.items() if _is_tensor(t)}
     notes = [f"weights taken from {_spell(place)}"] if place else []
     for other, values in found[1:]:
         count = sum(map(_is_tensor, values.values()))
         notes.append(f"{_spell(other)} was not taken, though it holds tensors too ({count})")
-    dropped = [str(name) for name, value in taken.items() if not _is_tensor(value)]
+    dropped = [_said(name) for name, value in taken.items() if not _is_tensor(value)]
     if place and dropped:
         notes.append(f"entries that are no tensors were left out: {', '.join(dropped[:5])}")
     return tensors, place, tuple(notes)
 
 
-def epoch_inside(root: object) -> int | None:
+def epoch_inside(root: object, build: Builder) -> int | None:
     """The epoch that a training dictionary states, if it does."""
     if isinstance(root, Mapping):
         for word in _EPOCH_WORDS:
-            value = root.get(word)
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            value = _number(root.get(word), build)
+            if value is not None:
                 return int(value) if value >= 0 and value == value // 1 else None
     return None
 
 
-def metrics_inside(root: object, place: Place) -> dict[str, float]:
+def metrics_inside(root: object, place: Place, build: Builder) -> dict[str, float]:
     """The numbers at the top of a training dictionary and under its word "metrics".
 
     Tensors of no dimension count as numbers where the state dict lies deeper; at the top of a
@@ -85,15 +95,68 @@ def metrics_inside(root: object, place: Place) -> dict[str, float]:
             if not isinstance(name, str) or name in _EPOCH_WORDS:
                 continue
             if place or not _is_tensor(value):
-                figure = number(value)
+                figure = _number(value, build)
                 if figure is not None:
                     metrics[name] = figure
     return metrics
 
 
-def number(value: Any) -> float | None:
+def beside(root: object, place: Place) -> dict[str, str]:
+    """What else a training dictionary holds, in words, by the words that lead there.
+
+    >>> beside({"state_dict": {}, "epoch": 3, "hparams": {"lr": 0.1}}, ("state_dict",))
+    {'epoch': '3', 'hparams': "a dict of 1: 'lr'"}
+    """
+    if not isinstance(root, Mapping):
+        return {}
+    found: dict[str, str] = {}
+    for word, value in root.items():
+        if (_text(word),) == place or (not place and _is_tensor(value)):
+            continue
+        if place[:1] == (_text(word),) and isinstance(value, Mapping):
+            inner = beside(value, place[1:])
+            found |= {f"{_said(word)} > {name}": said for name, said in inner.items()}
+        else:
+            found[_said(word)] = _told(value)
+    return found
+
+
+def _told(value: object) -> str:
+    """A value in a few words: numbers and texts themselves, containers by their contents."""
+    if isinstance(value, StandIn):
+        whose = "NumPy" if value.path.startswith("numpy.") else value.path
+        return f"an object of {whose}, left unread"
+    if isinstance(value, type):
+        return f"the name {getattr(value, 'path', value.__name__)}"
+    if _is_tensor(value):
+        shape: tuple[int, ...] = tuple(value.shape)  # type: ignore[attr-defined]
+        return f"a tensor of {'x'.join(map(str, shape)) or 'no dimensions'}"
+    if isinstance(value, Mapping):
+        names = ", ".join(repr(_text(word))[:_LONG] for word in list(value)[:_FEW])
+        more = ", ..." if len(value) > _FEW else ""
+        return f"a dict of {len(value)}" + (f": {names}{more}" if names else "")
+    if isinstance(value, list | tuple | set | bytes):
+        return f"a {type(value).__name__} of {len(value)}"
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
+
+
+def _text(word: object) -> str:
+    """A key as text; a class among the keys by the name the file has for it."""
+    return str(getattr(word, "path", word)) if isinstance(word, type) else str(word)
+
+
+def _said(word: object) -> str:
+    """A key as text for a terminal, without what would move its cursor."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in _text(word))
+
+
+def _number(value: Any, build: Builder) -> float | None:
     """A real number as a float, from Python or a tensor of one element without dimensions."""
     if _is_tensor(value):
+        if value.ndim:
+            return None
+        value = build(value, "a number")
         if value.ndim or value.is_complex() or value.is_meta or value.layout is not _strided():
             return None
         value = value.item()
@@ -145,7 +208,7 @@ def _is_container(value: object) -> bool:
 def _is_tensor(value: object) -> bool:
     import torch
 
-    return isinstance(value, torch.Tensor)
+    return isinstance(value, Described | torch.Tensor)
 
 
 def _strided() -> object:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cntgraph.errors import InputRefused, ModelRefused, did_you_mean
 
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["example", "load_model", "shapes"]
+__all__ = ["Shape", "example", "load_model", "shapes"]
 
+_TYPES = ("float", "int", "bool")
 _FORM = "write it as package.module:callable or path/file.py:callable"
 
 
@@ -56,23 +57,41 @@ def load_model(name: str) -> nn.Module:
     return found
 
 
-def shapes(text: str) -> tuple[tuple[int, ...], ...]:
-    """``1,28,28;10`` as the shapes of inputs without their batch; `ValueError` for anything else.
+class Shape(NamedTuple):
+    """The axes of one input without its batch, and the type of its numbers."""
 
-    >>> shapes("1,28,28; 10")
-    ((1, 28, 28), (10,))
+    axes: tuple[int, ...]
+    type: str = "float"
+
+
+def shapes(text: str) -> tuple[Shape, ...]:
+    """``1,28,28;16:int`` as shapes of inputs without their batch; `ValueError` for anything else.
+
+    >>> shapes("1,28,28; 16:int")
+    (Shape(axes=(1, 28, 28), type='float'), Shape(axes=(16,), type='int'))
     """
-    found = tuple(tuple(int(part) for part in one.split(",")) for one in text.split(";"))
-    if any(length < 1 for shape in found for length in shape):
-        raise ValueError(text)
-    return found
+    return tuple(map(_shape, text.split(";")))
 
 
-def example(found: tuple[tuple[int, ...], ...]) -> tuple[torch.Tensor, ...]:
-    """Zeros of these shapes with a batch of one in front."""
+def _shape(text: str) -> Shape:
+    axes, colon, kind = text.partition(":")
+    shape = Shape(tuple(map(int, axes.split(","))), kind.strip() if colon else "float")
+    if min(shape.axes) < 1:
+        raise ValueError(f"{text.strip()!r} has an axis without length")
+    if shape.type not in _TYPES:
+        raise ValueError(f"{shape.type!r} is no type: {did_you_mean(shape.type, _TYPES)}")
+    return shape
+
+
+def example(found: tuple[Shape, ...]) -> tuple[torch.Tensor, ...]:
+    """Inputs of these shapes with a batch of one in front: zeros; masks let everything through."""
     import torch
 
-    return tuple(torch.zeros(1, *shape) for shape in found)
+    types = {"float": torch.float32, "int": torch.int64, "bool": torch.bool}
+    return tuple(
+        torch.full((1, *shape.axes), shape.type == "bool", dtype=types[shape.type])
+        for shape in found
+    )
 
 
 @contextmanager
@@ -87,6 +106,10 @@ def aside() -> Iterator[None]:
     except ModelRefused as refusal:
         if "batch of 1" in refusal.fix:
             refusal.fix = "give --input the shape that the model takes, without its batch"
+        elif "integer tokens" in refusal.fix:
+            refusal.fix = "say that they are integers: --input 16:int"
+        elif "x.float()" in refusal.fix:
+            refusal.fix = "give --input without a type: floats are what the model takes"
         raise
 
 

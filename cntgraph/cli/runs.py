@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cntgraph.cli.models import aside, example, load_model
-from cntgraph.cli.networks import Input, Json, Model
+from cntgraph.cli.networks import Input, Json, Model, Trust
 from cntgraph.cli.output import answer, beside, note, print_json, records, size, table
 from cntgraph.errors import InputRefused
 
@@ -44,6 +44,10 @@ def export(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
         str, typer.Option(metavar="NAMES", help="Measures to store: pagerank,pagerank_backward.")
     ] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace what differs.")] = False,
+    trust: Trust = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse weights that are NaN or infinite.")
+    ] = False,
     load: Annotated[bool, typer.Option("--load", help="Load it into Neo4j afterwards.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Write nothing, say what it takes.")] = False,
     json: Json = False,
@@ -60,13 +64,15 @@ def export(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
     module = load_model(model)
     sources: Any = checkpoints[0] if len(checkpoints) == 1 else checkpoints
     stored = tuple(part.strip() for part in measures.split(",") if part.strip())
-    given: Any = {"to": to, "name": name or None, "measures": stored}
+    given: Any = {"to": to, "name": name or None, "measures": stored, "trust": trust}
+    if trust:
+        note(f"trusted: {' '.join(checkpoints)}")
     if plan:
         with aside():
             planned = runs.export_plan(module, sources, example(input), **given)
         _tell_plan(planned, json=json)
         return
-    given |= {"device": device or None, "replace": replace}
+    given |= {"device": device or None, "replace": replace, "strict": strict}
     with aside():
         run = runs.export(module, sources, example(input), **given)
     done = _summary(run, time.perf_counter() - began)

@@ -68,6 +68,10 @@ class Content:
         """The layers of all epochs."""
         return self.run.layers()
 
+    def network(self, epoch: int) -> Network:
+        """The network of an epoch; without weights where the run keeps none."""
+        return self.run.network(epoch) if self.run.keeps_weights else self.run.wiring
+
     def metrics(self, epoch: int) -> Row:
         """What was recorded of an epoch; a name that the snapshot itself needs gets a prefix."""
         found = {str(name): property_value(v) for name, v in self.run.metrics(epoch).items()}
@@ -113,7 +117,9 @@ def state_table(content: Content, epoch: int, network: Network, first: int) -> p
     import pandas as pd
 
     columns = ["neuron", "layer", "index", *STRENGTH_COLUMNS, *content.measures]
-    table = content.run.neurons(epoch)[columns].assign(**_affine(network))
+    table = content.run.neurons(epoch)[columns]
+    if content.run.keeps_weights:
+        table = table.assign(**_affine(network))
     lost = table[list(STRENGTH_COLUMNS)].isna().any(axis=1)
     return table.assign(
         id=table["neuron"] + first,

@@ -82,6 +82,7 @@ def load(
     begun = time.monotonic()
     chosen = _chosen(content, epochs)
     _check_choice(links)
+    _check_weights(content, links)
     _ = content.measures  # refuses a bad name before anything is written
     prepare(connection)
     run, there = reconciled(connection, content, chosen, links, replace=replace)
@@ -90,7 +91,7 @@ def load(
     kept = [float(there[e]["kept"]) for e in skipped]
     tally = _Tally(progress)
     for epoch in missing:
-        network = content.run.network(epoch)
+        network = content.network(epoch)
         linked = _linked(network, links)
         tally.total = tally.total or len(missing) * _count(linked)
         with _resumable(content):
@@ -167,6 +168,15 @@ def _check_choice(links: str) -> None:
             f"links={links!r} is no choice of links",
             why="it is all, none, nonzero, top:K (per neuron), backbone:ALPHA or above:X",
             fix='links="top:32"',
+        )
+
+
+def _check_weights(content: Content, links: str) -> None:
+    if links != "none" and not content.run.keeps_weights:
+        raise InputRefused(
+            f"links={links!r} of {content.name!r} cannot be loaded",
+            why="the run was recorded with keep_weights=False, and links are its weights",
+            fix='load its strengths alone: links="none" (--links none)',
         )
 
 

@@ -113,6 +113,8 @@ def link_weights(network: Network, layer: Layer, *, biases: bool = False) -> Ten
     if biases and layer.bias is not None:
         bias = layer.bias.evaluate(network.weights).detach()
         parts["bias"] = bias.reshape(-1).to(torch.float64)
+    if len(parts) == 1:
+        return next(iter(parts.values()))
     return torch.cat(list(parts.values())) if parts else torch.empty(0, dtype=torch.float64)
 
 
@@ -125,7 +127,7 @@ def _statistics(w: Tensor) -> dict[str, Any]:
     centred = w - mean
     squares = centred * centred
     variance = squares.mean()
-    third, fourth = (squares * centred).mean(), (squares * squares).mean()
+    third, fourth = squares.dot(centred) / count, squares.dot(squares) / count
     values = (
         mean,
         variance.sqrt(),

@@ -77,8 +77,13 @@ class Block:
 
     @property
     def tensor(self) -> Tensor:
-        """The weights as the operator takes them, where and as precise as they are stored."""
-        return self.weight.evaluate(self.weights)
+        """The weights as the operator takes them, where they are stored.
+
+        As precise as they are stored; in float64 where they are computed from others.
+        """
+        import torch
+
+        return self.weight.evaluate(self.weights, torch.float64 if self.weight.computed else None)
 
     @cached_property
     def _inputs(self) -> Tensor | None:

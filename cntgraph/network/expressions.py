@@ -41,13 +41,15 @@ Weights = Mapping[str, "Tensor"]
 # An operator of these moves elements and never changes them, so it can be replayed on the
 # positions of the elements: that is how a link knows its parameter after a transpose or a slice.
 REINDEXING = frozenset(
-    """alias as_strided broadcast_to cat channel_shuffle chunk clone constant_pad_nd contiguous
-    detach diagonal expand expand_as flatten flip im2col index index_select lift_fresh_copy
-    movedim narrow native_channel_shuffle pad permute pixel_shuffle pixel_unshuffle
-    reflection_pad1d reflection_pad2d reflection_pad3d repeat replication_pad1d replication_pad2d
-    replication_pad3d reshape roll rot90 select select_scatter slice slice_scatter split
-    split_with_sizes squeeze stack swapaxes t tile to_copy _to_copy to transpose tril triu unbind
-    unflatten unfold unsqueeze unsqueeze_ view _unsafe_view _reshape_alias""".split()
+    """alias as_strided block_diag broadcast_tensors broadcast_to cat channel_shuffle chunk clone
+    column_stack concat concatenate constant_pad_nd contiguous detach diag diag_embed diagflat
+    diagonal diagonal_scatter dstack expand expand_as flatten flip fliplr flipud hstack im2col
+    index index_select lift_fresh_copy linalg_diagonal movedim narrow native_channel_shuffle pad
+    permute pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d
+    repeat replication_pad1d replication_pad2d replication_pad3d reshape _reshape_alias roll rot90
+    select select_scatter slice slice_scatter split split_with_sizes squeeze stack swapaxes t tile
+    to _to_copy to_copy transpose tril triu unbind unflatten unfold unsafe_chunk unsafe_split
+    unsafe_split_with_sizes _unsafe_view unsqueeze unsqueeze_ view vstack""".split()
 )
 
 # Activations: one value in, one value out, whatever the shape.
@@ -117,6 +119,15 @@ class Expression:
     def parameters(self) -> tuple[str, ...]:
         """Names of the tensors it is computed from, in order of first use."""
         return tuple(dict.fromkeys(_leaves((self,))))
+
+    @property
+    def computed(self) -> bool:
+        """True if values are computed, not only moved: a folded batch norm, a weight norm."""
+        if self.op in ("parameter", "literal"):
+            return False
+        return short_name(self.op) not in REINDEXING or any(
+            e.computed for e in _expressions((self.args, self.kwargs))
+        )
 
     def evaluate(self, weights: Weights, dtype: torch.dtype | None = None) -> Tensor:
         """The tensor, from these weights; floating leaves are cast to ``dtype`` first."""
@@ -202,7 +213,7 @@ class Call:
     @property
     def pointwise(self) -> bool:
         """True if every value is changed on its own, whatever the shape."""
-        return not self.parameters and short_name(self.op) in POINTWISE
+        return short_name(self.op) in POINTWISE and not any(_expressions(self.args))
 
     def __str__(self) -> str:
         shown = [_shown(a) for a in self.args[1:]]

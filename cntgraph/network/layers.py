@@ -45,8 +45,10 @@ class Layer:
     """A row of neurons with consecutive ids, named by the module that computes it.
 
     ``kind`` is input, hidden, output or constant; ``shape`` leaves the batch out; ``first`` is the
-    id of the first neuron. An input layer with a ``join`` encodes what it is given: tokens as
-    one-hot neurons.
+    id of the first neuron. ``axis`` is the axis of ``shape`` that counts channels: the first of an
+    image (channels, height, width), the last of tokens (positions, features); None means that
+    every neuron is a channel of its own. An input layer with a ``join`` encodes what it is given:
+    tokens as one-hot neurons.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Layer:
     join: Call | None = field(default=None, repr=False)
     operands: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
     traced: tuple[int, ...] = field(default=(), repr=False)  # the shape with its batch of one
+    axis: int | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -80,13 +83,35 @@ class Layer:
             return ", ".join(str(portion) for portion in self.portions)
         return None if self.function is None else str(self.function)
 
-    def coordinates(self) -> dict[str, NDArray[np.int64]]:
-        """Position of every neuron: ``channel, y, x`` for images, ``channel, x`` for sequences."""
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.size if self.axis is None else self.shape[self.axis]
+
+    def channel_of_each(self) -> NDArray[np.int64]:
+        """The channel of every neuron; its own index where there is no channel axis."""
         import numpy as np
 
-        names = {2: ("channel", "x"), 3: ("channel", "y", "x")}.get(len(self.shape), ())
+        if self.axis is None:
+            return np.arange(self.size, dtype=np.int64)
+        count = self.shape[self.axis]
+        along = [count if k == self.axis else 1 for k in range(len(self.shape))]
+        return np.broadcast_to(np.arange(count).reshape(along), self.shape).reshape(-1)
+
+    def coordinates(self) -> dict[str, NDArray[np.int64]]:
+        """Position of every neuron by name; a coordinate that means nothing is left out.
+
+        ``channel`` runs along the channel axis; ``y, x`` (or ``x`` alone) along the others.
+        """
+        import numpy as np
+
+        if self.axis is None:
+            return {}
+        others = [k for k in range(len(self.shape)) if k != self.axis]
+        names: dict[int, tuple[str, ...]] = {1: ("x",), 2: ("y", "x")}
+        along = dict(zip(names.get(len(others), ()), others, strict=False))
         grid = np.indices(self.shape, dtype=np.int64).reshape(len(self.shape), -1)
-        return dict(zip(names, grid, strict=False))
+        return {name: grid[k] for name, k in {"channel": self.axis, **along}.items()}
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
@@ -106,6 +131,7 @@ class Layer:
             **({"portions": [_portion_to_json(p) for p in self.portions]} if self.portions else {}),
             "operands": [list(shape) for shape in self.operands],
             "traced": list(self.traced),
+            "axis": self.axis,
         }
 
     @staticmethod
@@ -132,7 +158,13 @@ class Layer:
             join=call("join"),
             operands=tuple(tuple(shape) for shape in data["operands"]),
             traced=tuple(data["traced"]),
+            axis=data["axis"] if "axis" in data else _axis_before_it_was_kept(data["shape"]),
         )
+
+
+def _axis_before_it_was_kept(shape: list[int]) -> int | None:
+    """What older files meant: channels first in images and sequences, none elsewhere."""
+    return 0 if len(shape) in (2, 3) else None
 
 
 def _portion_to_json(portion: Portion) -> dict[str, Any]:

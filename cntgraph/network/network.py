@@ -55,6 +55,7 @@ class Network:
         coverage: Sequence[Mapping[str, Any]] = (),
         batch_norm: str = "raw",
         kept: float = 1.0,
+        resolution: str = "neuron",
     ) -> None:
         self.layers: tuple[Layer, ...] = tuple(layers)
         self.blocks: tuple[Block, ...] = tuple(blocks)
@@ -62,6 +63,7 @@ class Network:
         self.weights: Mapping[str, Tensor] = weights
         self.batch_norm = batch_norm
         self.kept = kept
+        self.resolution = resolution
         self._coverage = tuple(dict(row) for row in coverage)
 
     def __repr__(self) -> str:
@@ -164,6 +166,7 @@ class Network:
             coverage=self._coverage,
             batch_norm=self.batch_norm,
             kept=self.kept,
+            resolution=self.resolution,
         )
         network.topology = self.topology
         for old, new in zip(self.blocks, blocks, strict=True):
@@ -221,12 +224,55 @@ class Network:
             coverage=coverage,
             batch_norm=norm,
             kept=kept * self.kept,
+            resolution=self.resolution,
         )
+
+    def by_channel(self, reduce: str = "sum") -> Network:
+        """The same network whose neurons are channels, with one link for each kernel.
+
+        A layer of shape (channels, height, width) becomes one of shape (channels,); the link from
+        one channel to another weighs the ``sum``, ``mean``, ``l1`` (sum of sizes) or ``l2``
+        (square root of the sum of squares) of the distinct trained weights that join them: the
+        taps of a convolution, the weights from all positions of a channel to a unit of a dense
+        layer. Channels that no weight joins have no link. ``element`` of a link is the first
+        element of its kernel. A channel's bias is that of its neurons, on average where they
+        differ. Links that carry values go on doing so: an identity weighs 1, a scale its factor,
+        pooling what a mean neuron of the channel receives. Weights are reduced in float64, and
+        `with_weights` gives the same channels with another epoch's.
+
+        Where no reshape splits a channel, every trained weight is in one kernel. So the sum of a
+        block's links is the sum of its distinct weights, with ``l1`` of their sizes, with ``l2``
+        squared of their squares; and over all channels strength in equals strength out. With
+        ``sum`` the in-strength of a channel is that of each of its neurons that every tap
+        reaches: of all of them in a dense layer and in a convolution without padding or with
+        circular padding, of inner ones where zeros are padded. A transposed convolution shares
+        its taps out among the positions of a stride, whose in-strengths add up to the channel's.
+        The out-strength towards a dense layer that reads each neuron once is the sum of those of
+        the channel's neurons.
+
+        >>> import torch, cntgraph as cnt
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 4, 3))
+        >>> network = cnt.trace(model, (1, 3, 16, 16)).by_channel()
+        >>> network.neuron_count, network.link_count
+        (15, 56)
+
+        Another ``reduce`` raises `InputRefused`, as does a block in which a reshape mixes channels
+        and positions and which has too many links to look at one by one.
+        """
+        from cntgraph.network.resolution import by_channel
+
+        return by_channel(self, reduce)
 
     # -- the function -------------------------------------------------------------------------
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs, by operators; inputs as traced, a batch of any size."""
+        if self.resolution != "neuron":
+            raise InputRefused(
+                "a network of channels computes nothing",
+                why="a kernel that was reduced to one weight has lost its positions",
+                fix="call forward of the network it was made from",
+            )
         given = [layer for layer in self.layers if layer.kind == "input"]
         if len(inputs) != len(given):
             raise InputRefused(f"{len(inputs)} inputs given, the network has {len(given)}")
@@ -243,14 +289,22 @@ class Network:
         if layer.join is None:
             return x.reshape(-1, layer.size)
         samples = x.reshape(-1, *layer.operands[0])
-        floating = (t.dtype for t in self.weights.values() if t.is_floating_point())
-        return _each(layer.join, [samples], self.weights, len(samples)).to(next(floating))
+        try:
+            encoded = _each(layer.join, [samples], self.weights, len(samples))
+        except RuntimeError as refused:
+            raise InputRefused(
+                f"input {layer.name} cannot be encoded",
+                why=f"it holds values from {samples.min()} to {samples.max()}, the network knows "
+                f"words from 0 to {layer.traced[-1] - 1}",
+                fix="give words of the vocabulary that the model was traced with",
+            ) from refused
+        return encoded.to(_floating(self.weights.values()))
 
     def _values(self, layer: Layer, values: dict[str, Tensor], batch: int) -> Tensor:
         blocks = self._blocks_into[layer.name]
         if layer.value is not None:
-            like = next(iter(values.values()), None)
-            constant = layer.value.evaluate(self.weights, like.dtype if like is not None else None)
+            like = _floating([*values.values(), *self.weights.values()])
+            constant = layer.value.evaluate(self.weights, like)
             return constant.reshape(1, -1).expand(batch, -1)
         if layer.join is not None:
             z = self._join(layer, blocks, values, batch)
@@ -431,6 +485,7 @@ class Network:
         """The topology as JSON values, without weights; `from_json` reads it."""
         return {
             "batch_norm": self.batch_norm,
+            "resolution": self.resolution,
             "neurons": self.neuron_count,
             "links": self.link_count,
             "layers": [layer.to_json() for layer in self.layers],
@@ -454,6 +509,7 @@ class Network:
             weights,
             coverage=data["coverage"],
             batch_norm=data["batch_norm"],
+            resolution=data.get("resolution", "neuron"),
         )
 
 
@@ -495,6 +551,11 @@ def _repeated(words: list[str], counts: list[int]) -> pd.Series[str]:
     )
     column: pd.Series[str] = made.to_pandas()
     return column
+
+
+def _floating(tensors: Iterable[Tensor]) -> torch.dtype | None:
+    """The type of the first of these that are no integers."""
+    return next((t.dtype for t in tensors if t.is_floating_point()), None)
 
 
 def _total(parts: list[Tensor]) -> Tensor:

@@ -31,8 +31,11 @@ def listed(data: bytes, rows: int | None = None) -> dict[str, Any]:
 
 def sealed(kind: str, content: Mapping[str, Any], *, indent: int | None = 1) -> bytes:
     """A document of this kind, with the format's version and a hash over all the rest."""
-    document = {"format": kind, "version": VERSION, **content}
-    return _text({**document, "sha256": sha256(_text(document, indent))}, indent)
+    text = _text({"format": kind, "version": VERSION, **content}, indent)
+    seal = _text({"sha256": sha256(text)}, indent)
+    # the hash is the last of its entries: encoding a long manifest twice would cost twice
+    end = 2 if indent is None else 3
+    return text[:-end] + b"," + seal[1:]
 
 
 def opened(kind: str, data: bytes, path: Path, *, indent: int | None = 1) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["ExportPlan", "export", "export_plan"]
 
 
-def export(
+def export(  # noqa: PLR0913 - what is done, where it goes, and what is let in
     model: nn.Module,
     checkpoints: Any,
     example_input: Any,
@@ -40,13 +40,17 @@ def export(
     device: torch.device | str | None = None,
     measures: Sequence[str] = (),
     replace: bool = False,
+    trust: bool = False,
+    strict: bool = False,
 ) -> Run:
     """Write a run folder: for each checkpoint its weights, strengths, layers and metrics.
 
     ``checkpoints`` is a folder, a glob, a list of files, or a dict epoch -> state dict. The model
     gives the architecture and is not changed. ``measures`` are stored beside the strengths of
     every neuron; ``device`` is where they are computed. An epoch that is in the folder with the
-    same weights is not done again; other weights are refused unless ``replace``.
+    same weights is not done again; other weights are refused unless ``replace``. ``trust`` lets a
+    ``.pt2`` of your own in, whose pickles may be run; ``strict`` refuses weights that are NaN or
+    infinite, which are else kept and warned of.
 
     >>> run = export(model, "checkpoints/", (1, 1, 28, 28), to="runs/lenet")    # doctest: +SKIP
     >>> run.neurons(9).nlargest(3, "strength")                                  # doctest: +SKIP
@@ -56,14 +60,16 @@ def export(
     """
     folder = Path(to).expanduser()
     holds_a_run(folder)
-    sources = find(checkpoints)
+    sources = find(checkpoints, trust=trust)
     model = unwrapped(model)
     place = _place(device)
     network = trace(model, example_input)
     source = origin(network, model, measures)
     with writing(folder, source, name=name, replace=replace) as writer:
         for epoch, checkpoint in _shown(sources):
-            weights, metrics, facts = _weights(epoch, checkpoint, model, network)
+            weights, metrics, facts = _weights(epoch, checkpoint, model, network, trust=trust)
+            if strict:
+                _refuse_not_finite(epoch, weights)
             writer.write(epoch, network.bound_to(weights).to(place), metrics, facts)
         writer.finish()
     return open_run(folder)
@@ -98,6 +104,7 @@ def export_plan(
     to: str | os.PathLike[str],
     name: str | None = None,
     measures: Sequence[str] = (),
+    trust: bool = False,
 ) -> ExportPlan:
     """What `export` would write with the same arguments; nothing is written.
 
@@ -106,7 +113,7 @@ def export_plan(
     """
     folder = Path(to).expanduser()
     there = holds_a_run(folder)
-    epochs = [epoch for epoch, _ in find(checkpoints)]
+    epochs = [epoch for epoch, _ in find(checkpoints, trust=trust)]
     model = unwrapped(model)
     network = trace(model, example_input)
     source = origin(network, model, measures)
@@ -131,7 +138,7 @@ def export_plan(
 
 
 def _weights(
-    epoch: int, checkpoint: Source, model: nn.Module, network: Network
+    epoch: int, checkpoint: Source, model: nn.Module, network: Network, *, trust: bool
 ) -> tuple[dict[str, torch.Tensor], Mapping[str, Any], dict[str, Any] | None]:
     """The tensors the network needs, under the model's names, what was recorded, and whence."""
     expected = model.state_dict()
@@ -140,7 +147,7 @@ def _weights(
             fitted, _ = match(checkpoint, expected)
             metrics, facts = {}, None
         else:
-            found = read(checkpoint)
+            found = read(checkpoint, trust=trust)
             fitted, notes = match(found.tensors, expected, source=str(checkpoint))
             metrics = found.metrics
             said = [*found.notes, *notes]
@@ -152,6 +159,21 @@ def _weights(
     # what no state dict holds belongs to the architecture: the trace has it
     weights = {n: fitted[n] if n in fitted else network.weights[n] for n in network.tensor_names}
     return weights, metrics, facts
+
+
+def _refuse_not_finite(epoch: int, weights: Mapping[str, torch.Tensor]) -> None:
+    bad = {
+        name: int((~tensor.double().isfinite()).sum())
+        for name, tensor in weights.items()
+        if tensor.is_floating_point()
+    }
+    said = ", ".join(f"{count:,} of {name}" for name, count in bad.items() if count)
+    if said:
+        raise InputRefused(
+            f"epoch {epoch}: values that are NaN or infinite: {said}",
+            why="strict takes finite weights only",
+            fix="leave this checkpoint out, or strict to keep them as they are",
+        )
 
 
 def _place(device: torch.device | str | None) -> torch.device:

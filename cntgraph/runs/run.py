@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +13,21 @@ from cntgraph.errors import InputRefused, RunDamaged
 from cntgraph.network import Network
 from cntgraph.runs.documents import opened, read_metrics, sha256
 from cntgraph.runs.folder import NETWORK, RECEIPT, epoch_name, epochs_on_disk, read_file
-from cntgraph.runs.manifest import Manifest, read_manifest
-from cntgraph.runs.snapshots import COORDINATES, empty_table, read_table, read_weights
+from cntgraph.runs.manifest import Manifest, read_manifest, read_receipt
+from cntgraph.runs.snapshots import (
+    COORDINATES,
+    WEIGHTS,
+    empty_table,
+    keeps_weights,
+    read_table,
+    read_weights,
+)
 
 if TYPE_CHECKING:
     import igraph
     import networkx
     import pandas as pd
-    from torch import Tensor
+    from torch import Tensor, nn
 
 __all__ = ["Check", "Run", "open_run"]
 
@@ -80,6 +87,11 @@ class Run:
         """Model, versions and options that the run was exported with."""
         return self.manifest.provenance
 
+    @property
+    def keeps_weights(self) -> bool:
+        """False if it was recorded with ``keep_weights=False``: tables only, and no graphs."""
+        return keeps_weights(self.provenance["options"])
+
     @cached_property
     def epochs(self) -> pd.DataFrame:
         """A row per epoch in numeric order: epoch and what was recorded, missing where not."""
@@ -103,22 +115,30 @@ class Run:
         return str(self.manifest.epochs[self._known(epoch)][RECEIPT]["sha256"])
 
     def network(self, epoch: int) -> Network:
-        """The network of an epoch, on the CPU and in the precision of its checkpoint."""
-        name = self._file(epoch, "weights.safetensors")
+        """The network of an epoch, on the CPU and in the precision of its checkpoint.
+
+        Raises `InputRefused` where the run was recorded without weights.
+        """
+        if not self.keeps_weights:
+            raise self._without_weights(self._known(epoch))
+        name = self._file(epoch, WEIGHTS)
         weights = read_weights(self._read(name), str(self.path / name))
-        wiring = self._wiring
+        wiring = self.wiring
         missing = [n for n in wiring.tensor_names if n not in weights]
         if missing:
             raise self._damaged(name, f"it lacks {missing[0]}")
         return wiring.bound_to(weights)
 
     @cached_property
-    def _wiring(self) -> Network:
+    def wiring(self) -> Network:
         """The network without weights, parsed once: what epochs share is found out once."""
         document = opened("cntgraph network", self._read(NETWORK), self.path / NETWORK, indent=None)
         empty: dict[str, Tensor] = {}
         try:
-            return Network.from_json(document, empty)
+            network = Network.from_json(document, empty)
+            for block, described in zip(network.blocks, document["blocks"], strict=True):
+                block.__dict__["link_count"] = int(described["link_count"])  # may need the weights
+            return network
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             raise self._damaged(NETWORK, error) from error
 
@@ -152,13 +172,38 @@ class Run:
             data = self._read(name)
             if name.endswith(".parquet"):
                 rows += self._counted(name, read_table(data, str(self.path / name)))
-        for epoch in self.manifest.epochs:
+        for epoch, listing in self.manifest.epochs.items():
+            if read_receipt(self.path, epoch).listing != listing:
+                raise self._damaged(f"{epoch_name(epoch)}/{RECEIPT}", "it lists other files")
             self.metrics(epoch)
-            self.network(epoch)
+            if self.keeps_weights:
+                self.network(epoch)
         listed = self._files.values()
         unlisted = sorted(set(epochs_on_disk(self.path)) - set(self.manifest.epochs))
         total = sum(int(facts["bytes"]) for facts in listed)
         return Check(len(self.manifest.epochs), len(listed) + 1, total, rows, tuple(unlisted))
+
+    def verify(
+        self,
+        model: nn.Module,
+        example_input: Any,
+        *,
+        epochs: Iterable[int] | None = None,
+        samples: int = 3,
+    ) -> pd.DataFrame:
+        """Prove that the networks of the run compute what the model does with their weights.
+
+        A row per epoch: epoch, passed, error_operators, error_links (None where the links are too
+        many to list), largest_output, links; the errors are those of `cntgraph.verify`, between
+        the network as the folder holds it and the model with that epoch's weights.
+
+        >>> run.verify(LeNet(), (1, 1, 28, 28), epochs=[0, 5])          # doctest: +SKIP
+
+        Raises `InputRefused` for another model than the run's, and for a run without weights.
+        """
+        from cntgraph.runs.verifying import verify_run
+
+        return verify_run(self, model, example_input, epochs, samples)
 
     @cached_property
     def _files(self) -> dict[str, Mapping[str, Any]]:
@@ -173,6 +218,13 @@ class Run:
                 why=f"it holds {_some(tuple(self.manifest.epochs)) or 'none'}",
             )
         return int(epoch)
+
+    def _without_weights(self, epoch: int) -> InputRefused:
+        return InputRefused(
+            f"epoch {epoch} of the run {self.name} holds no weights",
+            why="it was recorded with keep_weights=False: strengths, layers and measures only",
+            fix="record with keep_weights=True, or export its checkpoints: cntgraph export ...",
+        )
 
     def _file(self, epoch: int, name: str) -> str:
         listing = self.manifest.epochs[self._known(epoch)]
@@ -212,7 +264,7 @@ class Run:
         return {str(name): table[name].tolist() for name in table}
 
     def _counted(self, name: str, table: pd.DataFrame) -> int:
-        wiring = self._wiring
+        wiring = self.wiring
         expected = wiring.neuron_count if "neurons" in name else len(wiring.layers)
         if not len(table) == expected == self._files[name].get("rows"):
             raise self._damaged(name, f"it has {len(table):,} rows, the network {expected:,}")

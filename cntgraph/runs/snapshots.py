@@ -1,4 +1,8 @@
-"""An epoch is four files made from a network: its weights, two tables and what was recorded."""
+"""An epoch is files made from a network: its weights, two tables and what was recorded.
+
+A run that keeps no weights has the other three; the receipt still holds the hash of the weights
+that were measured, so that the same epoch is known again.
+"""
 
 from __future__ import annotations
 
@@ -23,19 +27,24 @@ from cntgraph.runs.folder import RECEIPT
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     from torch import Tensor
 
 __all__ = [
     "COORDINATES",
+    "WEIGHTS",
     "digest",
     "empty_table",
     "epoch_files",
+    "keeps_weights",
     "known_measures",
     "read_table",
     "read_weights",
 ]
 
 COORDINATES = ("channel", "y", "x")
+WEIGHTS = "weights.safetensors"
+MILLION = 1_000_000
 
 
 def epoch_files(
@@ -50,15 +59,19 @@ def epoch_files(
     ``options`` are the run's: what is measured, and by which convention. ``facts`` go into the
     receipt.
     """
-    weights = {name: network.weights[name] for name in network.tensor_names}
     neurons, by_layer = _neurons(network, options), _layers(network, options)
+    weights = {name: network.weights[name].detach() for name in network.tensor_names}
+    kept: dict[str, bytes] = {}
+    if keeps_weights(options):
+        weights = {name: tensor.cpu() for name, tensor in weights.items()}
+        kept[WEIGHTS] = _weights_file(weights)
     files = {
-        "weights.safetensors": _weights_file(weights),
+        **kept,
         "neurons.parquet": _parquet(neurons),
         "layers.parquet": _parquet(by_layer),
         "metrics.json": write_metrics({n: v for n, v in metrics.items() if n != "epoch"}),
     }
-    rows = {"neurons.parquet": len(neurons), "layers.parquet": len(by_layer)}
+    rows = {"neurons.parquet": neurons.num_rows, "layers.parquet": by_layer.num_rows}
     receipt = {
         "epoch": epoch,
         "weights": digest(weights),
@@ -68,6 +81,11 @@ def epoch_files(
         "files": {name: listed(data, rows.get(name)) for name, data in files.items()},
     }
     return {**files, RECEIPT: sealed("cntgraph epoch", receipt)}
+
+
+def keeps_weights(options: Mapping[str, Any]) -> bool:
+    """True if the epochs of a run hold their weights, as they do unless its options deny it."""
+    return bool(options.get("keep_weights", True))
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
@@ -96,20 +114,44 @@ def known_measures(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _neurons(network: Network, options: Mapping[str, Any]) -> pd.DataFrame:
-    table = strength(network, convention=options["convention"])
-    places = network.neurons()
-    for at, name in enumerate(COORDINATES):
-        table.insert(3 + at, name, places[name])
+def _neurons(network: Network, options: Mapping[str, Any]) -> pa.Table:
+    """A row per neuron; what all epochs share is made once, for it costs more than the sums do."""
+    import pyarrow as pa
+
+    identity: pa.Table | None = network.topology.get("identity of neurons")
+    if identity is None:
+        identity = _arrow(network.neurons())
+        if network.neuron_count <= MILLION:  # beyond that memory is dearer than time
+            network.topology["identity of neurons"] = identity
+    columns = {name: identity[name] for name in identity.column_names}
+    found = strength(network, convention=options["convention"])
+    columns |= {name: _column(found[name]) for name in STRENGTH_COLUMNS}
     if options["measures"]:
         found = measure(network, *options["measures"])
-        for name in options["measures"]:
-            table[name] = found[name]
-    return table
+        columns |= {name: _column(found[name]) for name in options["measures"]}
+    return pa.table(columns)
 
 
-def _layers(network: Network, options: Mapping[str, Any]) -> pd.DataFrame:
-    return layers(network, convention=options["convention"])
+def _column(values: pd.Series[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array(values.to_numpy(), from_pandas=True)
+
+
+def _layers(network: Network, options: Mapping[str, Any]) -> pa.Table:
+    return _arrow(layers(network, convention=options["convention"]))
+
+
+def _arrow(table: pd.DataFrame) -> pa.Table:
+    """The table without pandas' own metadata, so that the bytes do not depend on its version."""
+    import pyarrow as pa
+
+    found = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
+    texts = [
+        pa.field(f.name, pa.string()) if pa.types.is_large_string(f.type) else f
+        for f in found.schema
+    ]
+    return found.cast(pa.schema(texts))
 
 
 def _weights_file(weights: Mapping[str, Tensor]) -> bytes:
@@ -120,20 +162,20 @@ def _weights_file(weights: Mapping[str, Tensor]) -> bytes:
     return bytes(save(owned))
 
 
-def _parquet(table: pd.DataFrame) -> bytes:
+def _parquet(table: pa.Table) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
     sink = pa.BufferOutputStream()
-    # Without pandas' own metadata the bytes do not depend on its version; a dictionary of numbers
-    # that hardly repeat makes them larger and three times slower.
-    found = pa.Table.from_pandas(table, preserve_index=False).replace_schema_metadata(None)
-    texts = [
-        pa.field(f.name, pa.string()) if pa.types.is_large_string(f.type) else f
-        for f in found.schema
-    ]
+    # A dictionary of numbers that hardly repeat makes them larger and three times slower; ids and
+    # counts are nearly free as differences.
+    whole = [f.name for f in table.schema if pa.types.is_integer(f.type)]
     parquet.write_table(
-        found.cast(pa.schema(texts)), sink, compression="zstd", use_dictionary=False
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=False,
+        column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
     )
     return bytes(sink.getvalue().to_pybytes())
 

@@ -53,16 +53,20 @@ class Origin:
         return sealed("cntgraph network", self.network.to_json(), indent=None)
 
 
-def origin(network: Network, model: nn.Module, measures: Sequence[str]) -> Origin:
+def origin(
+    network: Network, model: nn.Module, measures: Sequence[str], *, keep_weights: bool = True
+) -> Origin:
     """The network with what a reader must know to get the same numbers again."""
     import torch
 
-    options = {
+    options: dict[str, Any] = {
         "batch_norm": network.batch_norm,
         "convention": "plain",
         "measures": list(known_measures(measures)),
         "seed": 0,
     }
+    if not keep_weights:  # named only where it says something: older runs hold no word of it
+        options["keep_weights"] = False
     kind = type(model)
     provenance = {
         "model": f"{kind.__module__}.{kind.__qualname__}",
@@ -177,8 +181,9 @@ def _refuse_others(folder: Path, origin: Origin, ours: bytes) -> None:
         )
     for epoch, receipt in receipts(folder, ours).items():
         if receipt.document["options"] != origin.options:
-            was = receipt.document["options"]
-            differ = [f"{k}={was.get(k)!r}" for k, v in origin.options.items() if was.get(k) != v]
+            was = {"keep_weights": True, **receipt.document["options"]}
+            now = {"keep_weights": True, **origin.options}
+            differ = [f"{k}={was.get(k)!r}" for k, v in now.items() if was.get(k) != v]
             raise InputRefused(
                 f"epoch {epoch} in {folder} was exported with {', '.join(differ)}",
                 why="all epochs of a run are measured alike",

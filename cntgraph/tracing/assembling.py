@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cntgraph.network import Block, Layer, Network, Output
+from cntgraph.network.axes import with_axes
 from cntgraph.network.geometry import Index
 from cntgraph.tracing.drafts import Draft, Part, contract
 
@@ -33,6 +34,7 @@ def assemble(run: Interpreter, model: nn.Module, *, batch_norm: str) -> Network:
     layers = [_layer(d, final, d.first in returned) for d in drafts]
     weights = {name: t.detach().clone() for name, t in run.exported.state.items()}
     blocks = [b for d in drafts for p in d.parts for b in _blocks(d, p, final, weights)]
+    layers = with_axes(layers, blocks)
     network = Network(
         layers,
         _named(blocks),
@@ -41,7 +43,7 @@ def assemble(run: Interpreter, model: nn.Module, *, batch_norm: str) -> Network:
             for ids, found in zip(run.outputs, outputs, strict=True)
         ],
         weights,
-        coverage=list(_coverage(model, drafts, blocks, layers, folded)),
+        coverage=list(_coverage(model, drafts, blocks, layers, folded, run.silent)),
         batch_norm=batch_norm,
     )
     used = set(network.tensor_names)
@@ -132,6 +134,7 @@ def _coverage(
     blocks: list[Block],
     layers: list[Layer],
     folded: set[str],
+    silent: set[str],
 ) -> Iterable[dict[str, Any]]:
     uses: dict[str, list[str]] = {}
     for block in blocks:
@@ -151,7 +154,7 @@ def _coverage(
         yield {
             "parameter": name,
             "elements": tensor.numel(),
-            **_status(known, uses, beside, opaque, folded),
+            **_status(known, uses, beside, opaque, folded, silent),
         }
 
 
@@ -176,6 +179,7 @@ def _status(
     beside: Mapping[str, str],
     opaque: Mapping[str, Draft],
     folded: set[str],
+    silent: set[str],
 ) -> dict[str, Any]:
     blocks = uses.get(name, [])
     if name in folded:
@@ -192,6 +196,8 @@ def _status(
         return _row(
             "unmapped", [], f"read by {draft.join.op}{where}, which has no weighted links here"
         )
+    if name in silent:
+        return _row("unmapped", [], "it multiplies zeros only: a state that starts from zero, say")
     return _row("unmapped", [], "no output depends on it: forward does not use it")
 
 

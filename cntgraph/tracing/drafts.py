@@ -51,6 +51,7 @@ class Draft:
     operands: tuple[tuple[int, ...], ...] = ()
     norm: tuple[Expression, Expression] | None = None  # scale and shift of a batch norm
     axis: int = 1  # of the channels in a batch norm
+    encoding: bool = False  # one-hot neurons of the integers that its one part reads
     line: str = ""
 
     @property
@@ -111,7 +112,11 @@ class Wiring:
         read = self._whole(part)
         return None if read is None else self.settled(read)
 
-    def _whole(self, part: Part) -> Draft | None:
+    def input_of(self, part: Part) -> Draft | None:
+        """The input that a part reads whole, in order and alone."""
+        return self._whole(part, "input")
+
+    def _whole(self, part: Part, kind: str = "hidden") -> Draft | None:
         """The draft that a part reads whole, in order and alone; None otherwise."""
         ids = part.ids
         if not len(ids) or ids[0] == 0 or ids[-1] - ids[0] != len(ids) - 1:
@@ -120,7 +125,7 @@ class Wiring:
         if draft.first != ids[0] or draft.size != len(ids) or not (np.diff(ids) == 1).all():
             return None
         alone = len(self.readers[draft.first]) == 1 and draft.first not in self.returned
-        return draft if alone and draft.kind == "hidden" else None
+        return draft if alone and draft.kind == kind else None
 
     def host_of_some(self, part: Part) -> tuple[Draft, Index] | None:
         """Where a part's neurons live and their places there, if they are some neurons of one
@@ -147,22 +152,38 @@ def contract(
     """The drafts that remain as layers, the outputs over them, and the parameters folded away."""
     wiring = Wiring(drafts, outputs)
     folded: set[str] = set()
+    seats: dict[int, int] = {}
     for draft in drafts:
+        if _encode_input(draft, wiring, seats):
+            continue
         host = _join_activation(draft, wiring) or _fold_norm(draft, wiring, batch_norm, folded)
         if host is not None:
             wiring.home[draft.first] = host, None  # its neurons and its readers are the host's
         elif not _join_portion(draft, wiring):
             _land_sum(draft, wiring)
     kept = [d for d in drafts if d.first not in wiring.home]
+    kept.sort(key=lambda d: seats.get(d.first, d.first))
     for draft in kept:
         for part in draft.parts:
             part.ids = wiring.resolve(part.ids)
     return kept, [wiring.resolve(ids) for ids in outputs], folded
 
 
+def _encode_input(draft: Draft, wiring: Wiring, seats: dict[int, int]) -> bool:
+    """An input of integers that is read by its one-hot neurons alone is them, in its own place."""
+    host = wiring.input_of(draft.parts[0]) if draft.encoding else None
+    if host is None:
+        return False
+    draft.kind, draft.name, draft.line, draft.parts = "input", host.name, "", []
+    draft.operands = (host.traced,)
+    wiring.home[host.first] = draft, None
+    seats[draft.first] = host.first
+    return True
+
+
 def _join_activation(draft: Draft, wiring: Wiring) -> Draft | None:
     """An activation becomes an attribute of the layer whose sums it alone reads."""
-    if draft.function is None or len(draft.parts) != 1 or draft.shift is not None:
+    if draft.function is None or len(draft.parts) != 1 or draft.bias or draft.shift:
         return None
     if draft.parts[0].link_kind != "identity":
         return None
@@ -177,7 +198,7 @@ def _join_activation(draft: Draft, wiring: Wiring) -> Draft | None:
 
 def _join_portion(draft: Draft, wiring: Wiring) -> bool:
     """An activation of some of a layer's neurons, the gates of an LSTM say, becomes theirs."""
-    if draft.function is None or not draft.function.pointwise or draft.shift is not None:
+    if draft.function is None or not draft.function.pointwise or draft.bias or draft.shift:
         return False
     if len(draft.parts) != 1 or draft.parts[0].link_kind != "identity":
         return False
@@ -218,6 +239,10 @@ def _scale_weights(
     for part in host.parts:
         op = part.operator
         channels_first = isinstance(op, Convolution) and not op.transposed and axis == 1
+        if isinstance(op, Convolution):  # a product with groups may end in several axes
+            places = math.prod(a.outputs for a in op.axes)
+            whole = op.channels_out, places
+            channels_first &= whole == (host.traced[1], math.prod(host.traced[2:]))
         if not channels_first and not (isinstance(op, Dense) and axis == len(host.traced) - 1):
             return False
     for part in host.parts:

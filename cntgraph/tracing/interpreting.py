@@ -43,6 +43,8 @@ SHAPE_ONLY = frozenset(
     """zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty
     rand_like randn_like fill""".split()
 )
+# Arguments that are places, not values, of what is moved.
+PLACES = ("index", "indices", "mask", "condition", "repeats")
 ONE = literal(torch.tensor(1.0, dtype=torch.float64))
 
 
@@ -57,12 +59,22 @@ class Interpreter:
     ``handlers`` say by an operator's name what it becomes; what they leave alone is opaque.
     """
 
-    def __init__(self, exported: Exported, handlers: Mapping[str, Callable[..., Any]]) -> None:
+    def __init__(
+        self,
+        exported: Exported,
+        handlers: Mapping[str, Callable[..., Any]],
+        *,
+        recurrent: str = "unrolled",
+    ) -> None:
         self.exported = exported
         self.handlers = handlers
+        self.recurrent = recurrent
         self.drafts: list[Draft] = []
         self.values: dict[Node, Any] = {}
         self.outputs: list[Tensor] = []
+        self.states: list[Tensor] = []  # outputs of the view of one time step beside the model's
+        self.silent: set[str] = set()  # parameters that were given nothing but zeros to multiply
+        self.encodings: dict[Any, Tensor] = {}  # one-hot neurons already made of some integers
         self._next = 1
         self._names: dict[str, int] = {}
 
@@ -100,6 +112,7 @@ class Interpreter:
             if value is None:
                 continue
             self.outputs.append(self.neurons(value, f"output_{len(self.outputs)}"))
+        self.outputs += self.states
 
     # -- one node -----------------------------------------------------------------------------
 
@@ -108,6 +121,8 @@ class Interpreter:
         kwargs = _resolved(node.kwargs, self.values)
         if node.target is python_operator.getitem:
             return args[0][args[1]]
+        if not node.users:
+            return None  # an assertion, which has nothing to say of neurons
         if not isinstance(node.target, torch._ops.OpOverload):
             raise ModelRefused(
                 f"the operator {node.target} at {self.line(node)} cannot be read as neurons",
@@ -119,7 +134,7 @@ class Interpreter:
         if not _has_neurons((args, kwargs)) or name in SHAPE_ONLY:
             return self._constant(node, op, args, kwargs)
         bound = _bind(node.target, args, kwargs)
-        if name in REINDEXING:
+        if name in REINDEXING and not _by_activity(node, bound):
             moved = self._moved(node, bound)
             if moved is not None:
                 return moved
@@ -156,7 +171,9 @@ class Interpreter:
         """The operator itself, run on ids; None if it brings in values other than zero."""
         if _fills(bound):
             return None
-        args = {name: self._ids_or_value(value, node) for name, value in bound.items()}
+        args = {
+            name: self._ids_or_value(value, node, name in PLACES) for name, value in bound.items()
+        }
         for name in ("dtype", "device", "layout", "memory_format", "non_blocking", "copy"):
             if name in args:
                 args.pop(name)
@@ -172,18 +189,14 @@ class Interpreter:
             wide = {name: _float(value) for name, value in args.items()}
             return _as_ids(_invoke(target, wide))
 
-    def _ids_or_value(self, value: Any, node: Node) -> Any:
+    def _ids_or_value(self, value: Any, node: Node, place: bool) -> Any:
         if isinstance(value, Expression):
-            known = value.evaluate(self.exported.state) if self._known(value) else None
-            if known is not None and not known.is_floating_point():
-                return known.cpu()  # an index or a mask
+            if place:
+                return value.evaluate(self.exported.state).cpu()
             return self.neurons(value, self.name(node) + ".constant")
         if isinstance(value, (list, tuple)):
-            return [self._ids_or_value(v, node) for v in value]
+            return [self._ids_or_value(v, node, place) for v in value]
         return value
-
-    def _known(self, expression: Expression) -> bool:
-        return all(name in self.exported.state for name in expression.parameters)
 
     # -- making drafts ------------------------------------------------------------------------
 
@@ -284,7 +297,10 @@ class Interpreter:
                 fix="replace it by tensor operators in the model's forward",
             )
         operands: list[Tensor] = []
-        filled = {name: _slotted(value, operands) for name, value in bound.items()}
+        sources = _bind(node.target, node.args, node.kwargs)
+        filled = {
+            name: _slotted(value, operands, sources.get(name)) for name, value in bound.items()
+        }
         value = node.meta["val"]
         if not isinstance(value, (tuple, list)):
             return self._join(
@@ -340,6 +356,12 @@ class Interpreter:
         if owner:
             return owner
         return f"{path}.{short}" if path else short
+
+    def maker(self, ids: Tensor) -> str:
+        """The name of the one layer that all these neurons belong to, if it is one."""
+        starts = torch.tensor([draft.first for draft in self.drafts])
+        found = torch.unique(torch.searchsorted(starts, ids.reshape(-1), right=True))
+        return self.drafts[int(found[0]) - 1].name if len(found) == 1 and found[0] else ""
 
     def line(self, node: Node) -> str:
         """The line of the user's code that made this node."""
@@ -420,13 +442,37 @@ def _float(value: Any) -> Any:
     return value
 
 
-def _slotted(value: Any, operands: list[Tensor]) -> Any:
+def _slotted(value: Any, operands: list[Tensor], source: Any) -> Any:
+    """Slots for the activities; sums are numbers, so what is read as integers is cast to them."""
     if isinstance(value, torch.Tensor):
         operands.append(value)
-        return Slot(len(operands) - 1)
+        slot = Slot(len(operands) - 1)
+        like = getattr(source, "meta", {}).get("val")
+        if like is None or like.dtype.is_floating_point or like.dtype.is_complex:
+            return slot
+        return Call("aten._to_copy.default", (slot,), (("dtype", like.dtype),))
     if isinstance(value, (list, tuple)):
-        return [_slotted(v, operands) for v in value]
+        given = source if isinstance(source, (list, tuple)) else [None] * len(value)
+        return [_slotted(v, operands, s) for v, s in zip(value, given, strict=True)]
     return value
+
+
+def _by_activity(node: Node, bound: dict[str, Any]) -> bool:
+    """True where values are moved by activities, or change as they are cast."""
+    if any(_has_neurons(bound.get(name)) for name in PLACES):
+        return True
+    given, made = bound.get("self"), node.meta.get("val")
+    if not isinstance(given, torch.Tensor) or not isinstance(made, torch.Tensor):
+        return False
+    (source,) = [n for n in node.all_input_nodes if n is node.args[0]]
+    before, after = source.meta["val"].dtype, made.dtype
+    if before in (after, torch.bool):
+        return False
+    return after == torch.bool or (_inexact(before) and not _inexact(after))
+
+
+def _inexact(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
 
 
 def _fill_value(name: str, args: Any) -> float | None:
@@ -441,15 +487,13 @@ def _shape_only(value: Any, node: Node) -> Any:
     )
 
 
+# Operators that bring each value together with those in the same place alone.
+ELEMENTWISE = POINTWISE | frozenset(
+    """add addcdiv addcmul atan2 bitwise_and bitwise_not bitwise_or bitwise_xor copysign div eq
+    floor_divide fmax fmin fmod ge gt hypot isnan le lerp logical_and logical_not logical_or
+    logical_xor lt masked_fill maximum minimum mul ne remainder sub to _to_copy where""".split()
+)
+
+
 def _elementwise(op: str) -> bool:
-    return short_name(op) in {
-        "mul",
-        "div",
-        "maximum",
-        "minimum",
-        "where",
-        "pow",
-        "atan2",
-        "add",
-        "sub",
-    }
+    return short_name(op) in ELEMENTWISE

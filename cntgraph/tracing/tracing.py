@@ -6,20 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from cntgraph.errors import InputRefused, ModelRefused, did_you_mean
+from cntgraph.errors import InputRefused, did_you_mean
 from cntgraph.network import Block, Network
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
-__all__ = ["Verification", "trace", "verify"]
+    from cntgraph.tracing.proving import Proof
+
+__all__ = ["Verification", "compare", "trace", "verify"]
 
 TOLERANCE = 1e-9  # relative to the largest output, in float64
 LISTABLE = 50_000_000  # links that a verification lists; beyond that operators alone are checked
 
 
-def trace(model: nn.Module, example_input: Any, *, batch_norm: str = "raw") -> Network:
+def trace(
+    model: nn.Module,
+    example_input: Any,
+    *,
+    batch_norm: str = "raw",
+    recurrent: str = "unrolled",
+) -> Network:
     """Turn a model into layers of neurons joined by blocks.
 
     ``example_input`` is a tensor, a tuple of tensors, or the shape of one float tensor with its
@@ -31,26 +38,38 @@ def trace(model: nn.Module, example_input: Any, *, batch_norm: str = "raw") -> N
     >>> trace(torch.nn.Linear(3, 2), (1, 3))
     <Network input(3) -> linear(2): 5 neurons, 6 links>
 
+    LSTM, GRU and RNN are unrolled over the time steps of the example: layers ``lstm.l0.t3.gates``
+    and so on, whose links name the same parameters at every step. ``recurrent="step"`` is the
+    view of one step, for an example with one: states that the model starts from zero become
+    inputs after the model's own (``lstm.l0.hidden``, ``lstm.l0.cell``; ``cell.previous.hidden``
+    for a cell), and the states after the step become outputs after the model's own, in the same
+    order: ``y, hidden, cell = network.forward(x, hidden, cell)``.
+
     Raises `ModelRefused` where the model cannot be traced, `InputRefused` for a bad example.
     """
     from cntgraph.tracing.assembling import assemble
-    from cntgraph.tracing.exporting import example_tensors, export, unwrapped
+    from cntgraph.tracing.calling import home_of, undisturbed
+    from cntgraph.tracing.examples import example_of
+    from cntgraph.tracing.exporting import export, unwrapped
     from cntgraph.tracing.interpreting import Interpreter
     from cntgraph.tracing.kinds import HANDLERS
+    from cntgraph.tracing.refusing import traceable
 
     if batch_norm not in ("raw", "folded"):
         raise InputRefused(
             f"batch_norm={batch_norm!r}", why=did_you_mean(batch_norm, ("raw", "folded"))
         )
-    if not hasattr(model, "named_parameters"):
-        raise ModelRefused(
-            f"{type(model).__name__} is not a torch.nn.Module",
-            fix="give the model itself: the object you call on a batch",
+    if recurrent not in ("unrolled", "step"):
+        raise InputRefused(
+            f"recurrent={recurrent!r}", why=did_you_mean(recurrent, ("unrolled", "step"))
         )
+    traceable(model)
     model = unwrapped(model)
-    run = Interpreter(export(model, example_tensors(model, example_input)), HANDLERS)
-    run.run()
-    return assemble(run, model, batch_norm=batch_norm)
+    with undisturbed(home_of(model)):
+        exported = export(model, example_of(model, example_input))
+        run = Interpreter(exported, HANDLERS, recurrent=recurrent)
+        run.run()
+        return assemble(run, model, batch_norm=batch_norm)
 
 
 @dataclass(frozen=True)
@@ -93,51 +112,74 @@ def verify(
     >>> verify(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), (1, 3)).passed
     True
     """
-    import torch
+    from cntgraph.tracing.calling import home_of, undisturbed
+    from cntgraph.tracing.examples import example_of
+    from cntgraph.tracing.exporting import unwrapped
+    from cntgraph.tracing.proving import Proof
 
-    from cntgraph.tracing.exporting import evaluating, example_tensors, unwrapped
+    if samples < 1:
+        raise InputRefused(f"samples={samples}", fix="give at least one sample")
+    network = trace(model, example_input, batch_norm=batch_norm)
+    model = unwrapped(model)
+    with undisturbed(home_of(model)):
+        proof = Proof(model, example_of(model, example_input))
+        return _compared(network.bound_to(proof.weights(network.weights)), proof, samples)
+
+
+def compare(
+    network: Network, model: nn.Module, example_input: Any, *, samples: int = 3
+) -> Verification:
+    """Compare a network with a module that is given the network's weights, as `verify` does.
+
+    The module's other tensors stay its own; names and shapes must be those of the network.
+    """
+    import torch
+    from torch import nn
+
+    from cntgraph.tracing.calling import home_of, undisturbed
+    from cntgraph.tracing.examples import example_of
+    from cntgraph.tracing.exporting import unwrapped
+    from cntgraph.tracing.proving import Proof
+    from cntgraph.tracing.standin import stand_in, tensors_of
 
     if samples < 1:
         raise InputRefused(f"samples={samples}", fix="give at least one sample")
     model = unwrapped(model)
-    network = trace(model, example_input, batch_norm=batch_norm)
-    state = _in_float64(model)
-    traced = {n: state[n] if n in state else _wide(t) for n, t in network.weights.items()}
-    network = network.bound_to(traced)
+    home, held = home_of(model), {}
+    weights = {
+        name: tensor.to(home, torch.float64 if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in network.weights.items()
+    }
+    for name, tensor in tensors_of(model):
+        if name in weights:
+            given = weights[name].clone()
+            kept = isinstance(tensor, nn.Parameter)
+            held[id(tensor)] = nn.Parameter(given, requires_grad=False) if kept else given
+    with undisturbed(home):
+        example = example_of(model, example_input)
+        loaded = stand_in(model, lambda tensor: held.get(id(tensor), tensor)).module
+        return _compared(network.bound_to(weights), Proof(loaded, example), samples)
+
+
+def _compared(network: Network, proof: Proof, samples: int) -> Verification:
+    """A network in float64 against the model's own answers."""
     listed = sum(b.link_count for b in network.blocks) <= LISTABLE
     errors: list[tuple[float, float, float]] = []
-    example = example_tensors(model, example_input)
-    with torch.no_grad(), evaluating(model):
-        for seed in range(samples):
-            inputs = _random_inputs(example, seed)
-            expected = _leaves(torch.func.functional_call(model, state, inputs))
-            found = network.forward(*inputs)
-            by_links = forward_by_links(network)(*inputs) if listed else found
-            errors.append(
-                (
-                    _distance(expected, found),
-                    _distance(expected, by_links),
-                    max((float(e.abs().max()) for e in expected if e.numel()), default=0.0),
-                )
+    for seed in range(samples):
+        inputs, expected = proof.sample(seed)
+        found = network.forward(*inputs)
+        by_links = forward_by_links(network)(*inputs) if listed else found
+        errors.append(
+            (
+                _distance(expected, found),
+                _distance(expected, by_links),
+                max((float(e.abs().max()) for e in expected if e.numel()), default=0.0),
             )
+        )
     worst = [max(column) for column in zip(*errors, strict=True)]
     return Verification(
         worst[0], worst[1] if listed else None, worst[2], samples, network.link_count
     )
-
-
-def _in_float64(model: nn.Module) -> dict[str, Tensor]:
-    """Every named tensor of a model, tied ones under each of their names and still tied."""
-    parameters = model.named_parameters(remove_duplicate=False)
-    named = [*parameters, *model.named_buffers(remove_duplicate=False)]
-    wide = {id(tensor): _wide(tensor) for _, tensor in named}
-    return {name: wide[id(tensor)] for name, tensor in named}
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    import torch
-
-    return tensor.detach().to(torch.float64) if tensor.is_floating_point() else tensor
 
 
 def forward_by_links(network: Network) -> Callable[..., tuple[Tensor, ...]]:
@@ -166,28 +208,7 @@ class _ByLinks(Block):
         return total.to(x.device)
 
 
-def _random_inputs(like: tuple[Tensor, ...], seed: int) -> tuple[Tensor, ...]:
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    inputs = []
-    for x in like:
-        if x.is_floating_point():
-            noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
-            inputs.append(noise.to(x.device))
-        else:
-            inputs.append(x)
-    return tuple(inputs)
-
-
-def _leaves(value: Any) -> list[torch.Tensor]:
-    import torch
-    from torch.utils import _pytree
-
-    return [x for x in _pytree.tree_leaves(value) if isinstance(x, torch.Tensor)]
-
-
-def _distance(expected: list[Tensor], found: tuple[Tensor, ...]) -> float:
+def _distance(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> float:
     import torch
 
     worst = 0.0

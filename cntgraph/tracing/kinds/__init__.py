@@ -5,7 +5,30 @@ This is the room for a new kind of block: a module here whose handlers register 
 
 from __future__ import annotations
 
-from cntgraph.tracing.kinds import elementwise, norms, pooling, trained
+from cntgraph.tracing.kinds import (
+    elementwise,
+    embedding,
+    moving,
+    norms,
+    pooling,
+    products,
+    recurrent,
+    reductions,
+    resampling,
+    trained,
+)
 from cntgraph.tracing.kinds.registry import HANDLERS
 
-__all__ = ["HANDLERS", "elementwise", "norms", "pooling", "trained"]
+__all__ = [
+    "HANDLERS",
+    "elementwise",
+    "embedding",
+    "moving",
+    "norms",
+    "pooling",
+    "products",
+    "recurrent",
+    "reductions",
+    "resampling",
+    "trained",
+]

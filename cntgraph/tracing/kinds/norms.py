@@ -1,20 +1,28 @@
-"""Normalisation: a fixed scale and shift, or statistics of the activities."""
+"""Normalisation: a fixed scale and shift, or statistics of the activities and a trained one.
+
+Statistics are computed by an opaque join without parameters; what was trained is a diagonal of
+scale links behind it, so the weight and the bias of every norm are in the network.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from cntgraph.network.operators import Diagonal
+from cntgraph.network.expressions import Call, Expression, Slot
+from cntgraph.network.operators import Diagonal, Opaque
 from cntgraph.tracing.drafts import Part
-from cntgraph.tracing.interpreting import flat
+from cntgraph.tracing.interpreting import ONE, flat
 from cntgraph.tracing.kinds.registry import (
     Bound,
     activity,
+    constant,
     handles,
-    opname,
+    op_name,
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.fx import Node
 
     from cntgraph.tracing.interpreting import Interpreter
@@ -23,15 +31,114 @@ __all__: list[str] = []
 
 
 @handles(
-    "_native_batch_norm_legit_no_training", "batch_norm", "native_batch_norm", "cudnn_batch_norm"
+    "batch_norm",
+    "native_batch_norm",
+    "cudnn_batch_norm",
+    "miopen_batch_norm",
+    "_native_batch_norm_legit",
+    "_native_batch_norm_legit_functional",
+    "_native_batch_norm_legit_no_training",
+    "_batch_norm_no_update",
 )
 def batch_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """A fixed scale and shift per channel, from the running statistics."""
-    x, mean, variance = bound["input"], bound.get("running_mean"), bound.get("running_var")
-    if not activity(x) or mean is None or variance is None or bound.get("training", False):
+    """A fixed scale and shift per channel, or those of the batch where nothing was recorded."""
+    x, (gamma, beta) = bound["input"], _affine(bound)
+    mean, variance = bound.get("running_mean"), bound.get("running_var")
+    if not activity(x) or not constant(gamma, beta, mean, variance):
         return None
-    gamma, beta, eps = bound.get("weight"), bound.get("bias"), bound.get("eps", 1e-5)
-    over = variance.apply("aten.add.Scalar", eps).apply("aten.rsqrt.default")
+    if mean is None or variance is None or bound.get("training", False):
+        numbers = (True, 0.0, bound.get("eps", 1e-5))
+        call = Call(
+            "aten._native_batch_norm_legit.no_stats", (Slot(0), None, None, *numbers), (), 0
+        )
+        ids = _normalised(run, node, x, call, _per_channel(x, gamma), _per_channel(x, beta))
+    else:
+        ids = _running(run, node, bound, mean, variance)
+    several = isinstance(node.meta["val"], (tuple, list))
+    return [ids] + [None] * (len(node.meta["val"]) - 1) if several else ids
+
+
+@handles("instance_norm")
+def instance_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
+    """Statistics of each channel of each sample; a batch norm where running ones are used."""
+    if not bound["use_input_stats"]:
+        return batch_norm(run, node, bound)
+    running = {"running_mean": None, "running_var": None}
+    return _by_channel(run, node, {**bound, **running})
+
+
+@handles("group_norm", "native_group_norm")
+def group_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
+    """Statistics of each group of channels, then a scale and shift per channel."""
+    return _by_channel(run, node, bound)
+
+
+@handles("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+def layer_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
+    """Statistics over the last axes, then a scale and shift for each place in them."""
+    return _trained(run, node, bound, *_affine(bound))
+
+
+def _affine(bound: Bound) -> tuple[Any, Any]:
+    return bound.get("weight"), bound.get("bias")
+
+
+def _by_channel(run: Interpreter, node: Node, bound: Bound) -> Any:
+    x, (gamma, beta) = bound["input"], _affine(bound)
+    if not activity(x) or not constant(gamma, beta):
+        return None
+    return _trained(run, node, bound, _per_channel(x, gamma), _per_channel(x, beta))
+
+
+def _per_channel(x: Tensor, value: Expression | None) -> Expression | None:
+    return None if value is None else value.apply("aten.view.default", [1, -1] + [1] * (x.ndim - 2))
+
+
+def _trained(run: Interpreter, node: Node, bound: Bound, gamma: Any, beta: Any) -> Any:
+    """The node's own operator without what was trained, and that behind it."""
+    x = bound["input"]
+    if not activity(x) or not constant(gamma, beta):
+        return None
+    several = isinstance(node.meta["val"], (tuple, list))
+    plain = {**bound, "weight": None, "bias": None}
+    names = [a.name for a in node.target._schema.arguments if a.name in bound]  # type: ignore[union-attr]
+    given = tuple((name, plain[name]) for name in names if name != "input")
+    call = Call(op_name(node), (Slot(0),), given, 0 if several else None)
+    ids = _normalised(run, node, x, call, gamma, beta)
+    return [ids] + [None] * (len(node.meta["val"]) - 1) if several else ids
+
+
+def _normalised(
+    run: Interpreter,
+    node: Node,
+    x: Tensor,
+    call: Call,
+    gamma: Expression | None,
+    beta: Expression | None,
+) -> Tensor:
+    """A join that normalises, and behind it the scale and shift that were trained, if any."""
+    name, shape, size = run.name(node, gamma or beta), tuple(x.shape), math.prod(x.shape)
+    plain = gamma is None and beta is None
+    ids = run.draft(
+        name if plain else f"{name}.statistics",
+        shape,
+        parts=[Part(flat(x), Opaque(size, size), ONE, "data")],
+        join=call,
+        operands=(shape,),
+        line=run.line(node),
+    )
+    if plain:
+        return ids
+    kind = "identity" if gamma is None else "scale"
+    part = Part(flat(ids), Diagonal(shape), gamma or ONE, kind)
+    return run.draft(name, shape, parts=[part], shift=beta, line=run.line(node))
+
+
+def _running(
+    run: Interpreter, node: Node, bound: Bound, mean: Expression, variance: Expression
+) -> Tensor:
+    x, (gamma, beta) = bound["input"], _affine(bound)
+    over = variance.apply("aten.add.Scalar", bound.get("eps", 1e-5)).apply("aten.rsqrt.default")
     # the trained factor comes first: a scale link's parameter is the norm's weight
     factor = over if gamma is None else gamma.apply("aten.mul.Tensor", over)
     shift = mean.apply("aten.mul.Tensor", factor).apply("aten.neg.default")
@@ -40,7 +147,7 @@ def batch_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     shape = [1, -1] + [1] * (x.ndim - 2)
     traced = tuple(x.shape)
     part = Part(flat(x), Diagonal(traced), factor.apply("aten.view.default", shape), "scale")
-    ids = run.draft(
+    return run.draft(
         run.name(node),
         traced,
         parts=[part],
@@ -48,4 +155,3 @@ def batch_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
         norm=(factor, shift),
         line=run.line(node),
     )
-    return ids if opname(node) == "batch_norm" else [ids, None, None]

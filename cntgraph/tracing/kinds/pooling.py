@@ -6,13 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from cntgraph.network.expressions import literal
-from cntgraph.network.geometry import Pattern, pooling_windows
-from cntgraph.network.operators import Fixed
+from cntgraph.network.geometry import AxisLinks, Pattern, product_pattern, windows
+from cntgraph.tracing.kinds.fixed import along_axes, every, outer
 from cntgraph.tracing.kinds.registry import (
     Bound,
+    activity,
     each,
     first_of,
     handles,
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     from cntgraph.tracing.interpreting import Interpreter
 
-__all__: list[str] = []
+__all__ = ["select"]
 
 
 @handles("avg_pool1d", "avg_pool2d", "avg_pool3d")
@@ -38,48 +37,41 @@ def average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     stride = each(bound.get("stride") or kernel, n)
     padding = each(bound.get("padding", 0), n)
     outputs = node.meta["val"].shape[-n:]
-    windows, shares = [], []
+    axes, areas = [], []
     for k in range(n):
-        size, over = x.shape[-n + k], bound.get("count_include_pad", True)
-        axis = [_window(o * stride[k] - padding[k], kernel[k], size) for o in range(outputs[k])]
-        ends = [
-            min(o * stride[k] - padding[k] + kernel[k], size + padding[k])
-            for o in range(outputs[k])
-        ]
-        padded = [e - (o * stride[k] - padding[k]) for o, e in enumerate(ends)]
-        windows.append(axis)
-        shares.append(padded if over else [len(w) for w in axis])
-    return _averages(run, node, x, windows, shares, bound.get("divisor_override"))
+        size = x.shape[-n + k]
+        starts = np.arange(outputs[k]) * stride[k] - padding[k]
+        axis = windows(size, starts, starts + kernel[k])
+        # what a window counts ends with the padding, even where rounding up takes it further
+        padded = np.minimum(starts + kernel[k], size + padding[k]) - starts
+        axes.append(axis)
+        areas.append(padded[axis.target] if bound.get("count_include_pad", True) else axis.counts)
+    divisor = bound.get("divisor_override")
+    if divisor:
+        return along_axes(run, node, x, axes, every(_pairs(axes), 1.0 / divisor))
+    return _averages(run, node, x, axes, areas)
 
 
 @handles(
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d"
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "_adaptive_avg_pool2d",
+    "_adaptive_avg_pool3d",
 )
 def adaptive_average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links of one over windows as even as can be."""
-    x = bound["self"]
-    n = int(opname(node)[-2])
-    windows = _adaptive(x.shape[-n:], node.meta["val"].shape[-n:])
-    return _averages(run, node, x, windows, [[len(w) for w in axis] for axis in windows], None)
-
-
-@handles("mean")
-def mean(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """The mean over trailing or inner axes is pooling over all of them."""
-    x = bound["self"]
-    axes = bound.get("dim")
-    axes = range(x.ndim) if axes is None or axes == [] else axes
-    axes = sorted(a % x.ndim for a in (axes if isinstance(axes, (list, tuple, range)) else [axes]))
-    kept = [a for a in range(x.ndim) if a not in axes]
-    turned = x.permute(*kept, *axes).reshape(math.prod(x.shape[a] for a in kept), -1)
-    count = turned.shape[1]
-    pattern = pooling_windows([[np.arange(count)]], len(turned), [count])
-    weight = literal(torch.full((count,), 1.0 / count, dtype=torch.float64))
-    return run.linear(node, turned, Fixed(pattern), weight, link_kind="fixed", name=run.name(node))
+    axes = _adaptive(node, bound["self"])
+    return _averages(run, node, bound["self"], axes, [axis.counts for axis in axes])
 
 
 @handles(
-    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+    "max_pool1d_with_indices",
+    "max_pool2d_with_indices",
+    "max_pool3d_with_indices",
 )
 def max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An opaque join that selects one value of each window."""
@@ -89,55 +81,56 @@ def max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     stride = each(bound.get("stride") or kernel, n)
     padding, dilation = each(bound.get("padding", 0), n), each(bound.get("dilation", 1), n)
     outputs = first_of(node.meta["val"]).shape[-n:]
-    windows = [
-        [
-            _window(o * stride[k] - padding[k], kernel[k], x.shape[-n + k], dilation[k])
-            for o in range(outputs[k])
-        ]
-        for k in range(n)
-    ]
-    return run.opaque(node, op_name(node), bound, pattern=_pattern(x, windows), link_kind="select")
+    axes = []
+    for k in range(n):
+        starts = np.arange(outputs[k]) * stride[k] - padding[k]
+        ends = starts + dilation[k] * (kernel[k] - 1) + 1
+        axes.append(windows(x.shape[-n + k], starts, ends, dilation[k]))
+    return select(run, node, bound, product_pattern(axes, math.prod(x.shape[:-n])))
 
 
 @handles("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
 def adaptive_max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An opaque join that selects one value of each adaptive window."""
-    x = bound["self"]
+    axes = _adaptive(node, bound["self"])
+    lead = math.prod(bound["self"].shape[: -len(axes)])
+    return select(run, node, bound, product_pattern(axes, lead))
+
+
+def select(
+    run: Interpreter, node: Node, bound: Bound, pattern: Pattern, values: tuple[int, ...] = (0,)
+) -> Any:
+    """An opaque join that hands on one of the values it reads, where the pattern says.
+
+    ``values`` are the results that do so; another result, a place say, is computed from data.
+    """
+    if not activity(bound["self"]):
+        return None
+    made = len(run.drafts)
+    found = run.opaque(node, op_name(node), bound, pattern=pattern, link_kind="select")
+    for draft in run.drafts[made:]:
+        if draft.join is not None and (draft.join.item or 0) not in values:
+            for part in draft.parts:
+                part.link_kind = "data"
+    return found
+
+
+def _adaptive(node: Node, x: Tensor) -> list[AxisLinks]:
     n = int(opname(node)[-2])
-    windows = _adaptive(x.shape[-n:], first_of(node.meta["val"]).shape[-n:])
-    return run.opaque(node, op_name(node), bound, pattern=_pattern(x, windows), link_kind="select")
-
-
-def _window(start: int, taps: int, size: int, dilation: int = 1) -> Any:
-    places = start + dilation * np.arange(taps)
-    return places[(places >= 0) & (places < size)]
-
-
-def _adaptive(sizes: Any, outputs: Any) -> list[list[Any]]:
-    return [
-        [np.arange(o * size // n, -(-(o + 1) * size // n)) for o in range(n)]
-        for size, n in zip(sizes, outputs, strict=True)
-    ]
-
-
-def _pattern(x: Tensor, windows: list[list[Any]]) -> Pattern:
-    n = len(windows)
-    return pooling_windows(windows, math.prod(x.shape[:-n]), x.shape[-n:])
+    outputs = first_of(node.meta["val"]).shape[-n:]
+    axes = []
+    for size, count in zip(x.shape[-n:], outputs, strict=True):
+        o = np.arange(count)
+        axes.append(windows(size, o * size // count, -(-(o + 1) * size // count)))
+    return axes
 
 
 def _averages(
-    run: Interpreter,
-    node: Node,
-    x: Tensor,
-    windows: list[list[Any]],
-    shares: list[list[int]],
-    divisor: int | None,
+    run: Interpreter, node: Node, x: Tensor, axes: list[AxisLinks], areas: list[Any]
 ) -> Any:
-    pattern = _pattern(x, windows)
-    area = np.ones(1)
-    for axis in shares:
-        area = (area[:, None] * np.asarray(axis, dtype=np.float64)).reshape(-1)
-    area = np.full_like(area, divisor) if divisor else area
-    weight = literal(torch.from_numpy(1.0 / area[pattern.target]))
-    name = run.name(node)
-    return run.linear(node, x, Fixed(pattern), weight, link_kind="fixed", name=name)
+    area = outer([np.asarray(a, dtype=np.float64) for a in areas])
+    return along_axes(run, node, x, axes, area.apply("aten.reciprocal.default"))
+
+
+def _pairs(axes: list[AxisLinks]) -> int:
+    return math.prod(len(axis.source) for axis in axes)

@@ -31,6 +31,8 @@ __all__ = [
     "handles",
     "op_name",
     "opname",
+    "real",
+    "trained",
 ]
 
 Bound = dict[str, Any]
@@ -40,13 +42,22 @@ HANDLERS: dict[str, Handler] = {}
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Register a handler for operators of these names."""
+    """Register a handler for operators of these names; one that declines leaves it to the next."""
 
     def register(handler: Handler) -> Handler:
-        HANDLERS.update(dict.fromkeys(names, handler))
+        for name in names:
+            HANDLERS[name] = _in_turn(HANDLERS[name], handler) if name in HANDLERS else handler
         return handler
 
     return register
+
+
+def _in_turn(first: Handler, second: Handler) -> Handler:
+    def either(run: Interpreter, node: Node, bound: Bound) -> Any:
+        handled = first(run, node, bound)
+        return second(run, node, bound) if handled is None else handled
+
+    return either
 
 
 def activity(value: Any) -> bool:
@@ -80,6 +91,18 @@ def each(value: Any, n: int) -> list[int]:
 def first_of(value: Any) -> Any:
     """The first of several results."""
     return value[0] if isinstance(value, (list, tuple)) else value
+
+
+def real(run: Interpreter, node: Node, *values: Any) -> bool:
+    """True if neither the result nor a constant that takes part is made of complex numbers."""
+    constants = [v.evaluate(run.exported.state) for v in values if isinstance(v, Expression)]
+    return not any(v.is_complex() for v in (*constants, first_of(node.meta["val"])))
+
+
+def trained(run: Interpreter, *values: Any) -> bool:
+    """True if a parameter takes part: what it gives is another in every epoch."""
+    names = (n for v in values if isinstance(v, Expression) for n in v.parameters)
+    return any(isinstance(run.exported.state[name], torch.nn.Parameter) for name in names)
 
 
 def opname(node: Node) -> str:

@@ -1,4 +1,4 @@
-"""Sums over trained weights: dense layers and convolutions."""
+"""Sums over trained weights that a kernel shares among positions: convolutions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.network.geometry import Axis
-from cntgraph.network.operators import Convolution, Dense
+from cntgraph.network.operators import Convolution
 from cntgraph.tracing.kinds.registry import (
     Bound,
     activity,
@@ -21,52 +21,6 @@ if TYPE_CHECKING:
     from cntgraph.tracing.interpreting import Interpreter
 
 __all__: list[str] = []
-
-
-@handles("linear")
-def linear(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """``input @ weight.T + bias`` at every position."""
-    x, w, b = bound["input"], bound["weight"], bound.get("bias")
-    if not activity(x) or not constant(w, b):
-        return None
-    inputs = x.shape[-1]
-    outputs = node.meta["val"].shape[-1]
-    op = Dense(inputs, outputs, copies=math.prod(x.shape[:-1]))
-    return run.linear(node, x, op, w, bias=b)
-
-
-@handles("addmm")
-def addmm(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """``bias + input @ weight``."""
-    if bound.get("beta", 1) != 1 or bound.get("alpha", 1) != 1:
-        return None
-    turned = {"input": bound["mat1"], "bias": bound["self"]}
-    return _product(run, node, turned, bound["mat2"])
-
-
-@handles("mm", "matmul")
-def matmul(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """A product with a matrix of weights on either side."""
-    a, b = bound["self"], bound["mat2"] if "mat2" in bound else bound["other"]
-    if activity(a):
-        return _product(run, node, {"input": a}, b)
-    if activity(b) and b.ndim == 2 and len(node.meta["val"].shape) == 2:
-        inputs, copies = b.shape
-        outputs = node.meta["val"].shape[0]
-        op = Dense(inputs, outputs, copies=copies)
-        return run.linear(node, b.T, op, a, traced=(copies, outputs)).T
-    return None
-
-
-def _product(run: Interpreter, node: Node, bound: Bound, w: Any) -> Any:
-    if not activity(bound["input"]) or not constant(w, bound.get("bias")):
-        return None
-    inputs, outputs = bound["input"].shape[-1], node.meta["val"].shape[-1]
-    known = w.evaluate(run.exported.state)
-    if tuple(known.shape) != (inputs, outputs):
-        return None
-    turned = {**bound, "weight": w.apply("aten.t.default")}
-    return linear(run, node, turned)
 
 
 @handles("conv1d", "conv2d", "conv3d", "convolution")
