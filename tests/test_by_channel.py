@@ -144,7 +144,7 @@ class Torn(nn.Module):
         super().__init__()
         self.seed = nn.Linear(5, 3 * 2 * 2)
         self.up = nn.ConvTranspose2d(3, 8, 4, stride=2, padding=1, bias=False)
-        self.after = nn.Conv2d(2, 3, 3, stride=3)
+        self.after = nn.Conv2d(2, 3, 3, stride=2)
 
     def forward(self, z):
         x = self.up(F.relu(self.seed(z)).view(-1, 3, 2, 2))

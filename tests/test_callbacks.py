@@ -99,7 +99,9 @@ def test_lightning_resumes_the_run_of_a_checkpoint(lightning, tmp_path):
     fit(lightning, module(lightning), recorder, keep, max_epochs=2)
     (last,) = (tmp_path / "kept").glob("*step=10.ckpt")
     again = cnt.callbacks.Lightning((1, 4), to=tmp_path / "run")
-    fit(lightning, module(lightning, seed=5), again, resume=last, max_epochs=3)
+    anew = cnt.callbacks.Lightning((1, 4), to=tmp_path / "anew")
+    fit(lightning, module(lightning, seed=5), again, anew, resume=last, max_epochs=3)
+    assert cnt.open_run(tmp_path / "anew").epochs["epoch"].tolist() == [2, 3]
     run = cnt.open_run(tmp_path / "run")
     assert run.epochs["step"].tolist() == [0, 5, 10, 15]
     assert run.check().epochs == 4

@@ -176,6 +176,26 @@ def test_what_the_loop_has_switched_on_does_not_matter(plain, tmp_path, kind):
     assert_same(run, plain)
 
 
+class LowRank(nn.Module):
+    """A weight that is computed from parameters, by what autocast does in half precision."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Parameter(torch.randn(3, 2)), nn.Parameter(torch.randn(2, 4))
+
+    def forward(self, x):
+        return nn.functional.linear(x, self.a @ self.b)
+
+
+def test_computed_weights_keep_their_precision_under_autocast(tmp_path):
+    expected = recorded(LowRank(), tmp_path / "plain", (1, 4)).neurons()
+    half = torch.autocast("cpu", dtype=torch.bfloat16)
+    with Recorder(LowRank(), (1, 4), to=tmp_path / "run") as recorder, half:
+        recorder.snapshot(0)
+    pd.testing.assert_frame_equal(open_run(tmp_path / "run").neurons(), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_wrapped_model_is_the_model(plain, tmp_path, kind):
     model = MODELS[kind](convolutional().eval())

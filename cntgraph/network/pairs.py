@@ -47,6 +47,7 @@ def reduced(block: Block, ends: Ends, reduce: str) -> Made:
     """The operator between channels, its weight, and what it reads (None: all, in order)."""
     op = block.operator
     if isinstance(op, (Dense, Convolution)) and not _repeats(block):
+        block, ends = _one_copy(block, op, ends)
         made = _by_columns(block, ends, reduce)
         if made is not None:
             return made

@@ -79,16 +79,15 @@ class Proof:
 
 
 class _Wide(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """No cast narrows float64, and what forward makes of nothing (zeros to start from) is wide."""
+    """What forward casts to floating point or makes of nothing (zeros to start from) is wide."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         named = dict(kwargs or {})
         wanted = named.get("dtype")
-        if func is torch.ops.aten._to_copy.default and args[0].dtype == torch.float64:
-            narrow = wanted is not None and wanted.is_floating_point
-            named["dtype"] = torch.float64 if narrow else wanted
+        if func is torch.ops.aten._to_copy.default and wanted is not None:
+            named["dtype"] = torch.float64 if wanted.is_floating_point else wanted
         found = func(*args, **named)
         made = isinstance(found, Tensor) and not any(map(_is_tensor, _pytree.tree_leaves(args)))
         return found.to(torch.float64) if made and found.is_floating_point() else found
