@@ -25,10 +25,11 @@ class Weighted(nn.Module):
         super().__init__()
         self.function = function
         for name, value in tensors.items():
-            if isinstance(value, tuple):
-                setattr(self, name, nn.Parameter(torch.ones(value)))
-            else:
+            if isinstance(value, Tensor):
                 self.register_buffer(name, value)
+            else:
+                whole = isinstance(value, nn.Module)
+                setattr(self, name, value if whole else nn.Parameter(torch.ones(value)))
 
     def forward(self, x):
         return self.function(self, x)
@@ -48,7 +49,7 @@ def case(model, shape=ROW):
 
 
 def held(function, shape=ROW, **tensors):
-    """A function with parameters of these shapes, or buffers where tensors are given."""
+    """A function with modules, buffers, and parameters of these shapes."""
     return Case(Weighted(function, tensors), torch.zeros(shape))
 
 
@@ -79,14 +80,11 @@ grid = F.affine_grid(turn, (1, 2, 3, 3), align_corners=False)
 steps = F.affine_grid(torch.eye(3, 4)[None] * 0.5, (1, 2, 2, 2, 2), align_corners=False)
 
 
-def layers_of_a_cell(cell):
-    """A cell that is applied twice, so that its state is not zero."""
-
-    def function(x):
-        first, second = x.unbind(1)
-        return cell(second, cell(first))
-
-    return function
+def twice(m, x):
+    """A cell, and again from the state that it left, which is not zero."""
+    first, second = x.unbind(1)
+    left = m.net(second, m.net(first))
+    return left[0] if isinstance(left, tuple) else left
 
 
 PRODUCTS = {
@@ -108,8 +106,12 @@ PRODUCTS = {
     "vdot": held(lambda m, x: torch.vdot(x[0], m.w), w=(6,)),
     "addmm": held(lambda m, x: torch.addmm(m.b, x, m.w, beta=2, alpha=3), w=(6, 4), b=(4,)),
     "addmm onto activities": held(lambda m, x: torch.addmm(x, x, m.w, beta=2), w=(6, 6)),
-    "addmm by a fixed matrix": held(lambda m, x: torch.addmm(m.b, x[0], m.w), ROWS, w=square, b=(3,)),
-    "addmm of a fixed matrix": held(lambda m, x: torch.addmm(m.b, m.w, x[0].t()), ROWS, w=square, b=(2,)),
+    "addmm by a fixed matrix": held(
+        lambda m, x: torch.addmm(m.b, x[0], m.w), ROWS, w=square, b=(3,)
+    ),
+    "addmm of a fixed matrix": held(
+        lambda m, x: torch.addmm(m.b, m.w, x[0].t()), ROWS, w=square, b=(2,)
+    ),
     "addmm of activities": held(lambda m, x: torch.addmm(m.b, x[0], x[0].t()), ROWS, b=(2,)),
     "addmv": held(lambda m, x: torch.addmv(m.b, m.w, x[0]), w=(4, 6), b=(4,)),
     "baddbmm": held(lambda m, x: torch.baddbmm(m.b, m.w, x), ROWS, w=(1, 4, 2), b=(4, 1)),
@@ -137,10 +139,14 @@ PRODUCTS = {
     "linalg_multi_dot by fixed matrices": held(
         lambda m, x: torch.linalg.multi_dot([m.w, x[0].t(), m.v]), ROWS, w=square, v=torch.eye(2)
     ),
-    "chain_matmul": held(lambda m, x: aten.chain_matmul([x[0], m.w, m.v]), ROWS, w=(3, 4), v=(4, 2)),
+    "chain_matmul": held(
+        lambda m, x: aten.chain_matmul([x[0], m.w, m.v]), ROWS, w=(3, 4), v=(4, 2)
+    ),
     "einsum": held(lambda m, x: torch.einsum("bri,hio->bhro", x, m.w), ROWS, w=(2, 3, 4)),
     "einsum by heads": held(lambda m, x: torch.einsum("bhi,hio->bho", x, m.w), ROWS, w=(2, 3, 4)),
-    "einsum by a fixed matrix": held(lambda m, x: torch.einsum("bri,io->bro", x, m.w), ROWS, w=square),
+    "einsum by a fixed matrix": held(
+        lambda m, x: torch.einsum("bri,io->bro", x, m.w), ROWS, w=square
+    ),
     "einsum in place": held(lambda m, x: torch.einsum("bri,i->bri", x, m.w), ROWS, w=(3,)),
     "einsum alone": case(lambda x: torch.einsum("brr->b", x), (1, 3, 3)),
     "einsum by fixed heads": held(
@@ -159,7 +165,10 @@ CONVOLUTIONS = {
     ),
     "conv2d by activities": case(lambda x: F.conv2d(x[:, :1], x[:, 1:, :2, :2]), IMAGE),
     "convolution": held(
-        lambda m, x: aten.convolution(x, m.w, m.b, [2], [1], [1], True, [1], 2), SEQUENCE, w=(2, 2, 3), b=(4,)
+        lambda m, x: aten.convolution(x, m.w, m.b, [2], [1], [1], True, [1], 2),
+        SEQUENCE,
+        w=(2, 2, 3),
+        b=(4,),
     ),
     "conv_transpose1d": case(nn.ConvTranspose1d(2, 3, 2, stride=2), SEQUENCE),
     "conv_transpose2d": case(nn.ConvTranspose2d(2, 2, 3, 2, 1, 1, groups=2), IMAGE),
@@ -168,7 +177,9 @@ CONVOLUTIONS = {
 EMBEDDINGS = {
     "embedding": looked_up(lambda m, x: F.embedding(x, m.w), w=(5, 4)),
     "embedding by a fixed table": looked_up(lambda m, x: F.embedding(x, m.w), 3, w=square),
-    "embedding and its tokens": looked_up(lambda m, x: F.embedding(x, m.w) + x[..., None], w=(5, 4)),
+    "embedding and its tokens": looked_up(
+        lambda m, x: F.embedding(x, m.w) + x[..., None], w=(5, 4)
+    ),
     "embedding of activities": case(lambda x: F.embedding(places, x), (5, 4)),
     "one_hot": looked_up(lambda m, x: F.one_hot(x, 5) + x[..., None]),
     "index by tokens": looked_up(lambda m, x: m.w[:, x[0]], w=(4, 5)),
@@ -203,13 +214,312 @@ EMBEDDINGS = {
     },
 }
 RECURRENT = {
-    "lstm": case(lambda x, net=nn.LSTM(3, 4, proj_size=2): net(x)[0], (2, 1, 3)),
-    "gru": case(lambda x, net=nn.GRU(3, 2, bidirectional=True): net(x)[0], (2, 1, 3)),
-    "gru of shared neurons": case(lambda x, net=nn.GRU(3, 2): torch.cat(net(x)), (2, 1, 3)),
-    "rnn_tanh": case(lambda x, net=nn.RNN(3, 2, 2): net(x)[0], (2, 1, 3)),
-    "rnn_relu": case(lambda x, net=nn.RNN(3, 2, nonlinearity="relu"): net(x)[0], (2, 1, 3)),
-    "lstm_cell": case(layers_of_a_cell(nn.LSTMCell(3, 2)), ROWS),
-    "gru_cell": case(layers_of_a_cell(nn.GRUCell(3, 2)), ROWS),
-    "rnn_tanh_cell": case(layers_of_a_cell(nn.RNNCell(3, 2)), ROWS),
-    "rnn_relu_cell": case(layers_of_a_cell(nn.RNNCell(3, 2, nonlinearity="relu")), ROWS),
+    "lstm": held(lambda m, x: m.net(x)[0], (2, 1, 3), net=nn.LSTM(3, 4, proj_size=2)),
+    "gru": held(lambda m, x: m.net(x)[0], (2, 1, 3), net=nn.GRU(3, 2, bidirectional=True)),
+    "rnn_tanh": held(lambda m, x: m.net(x)[0], (2, 1, 3), net=nn.RNN(3, 2, 2)),
+    "rnn_relu": held(lambda m, x: m.net(x)[1], (2, 1, 3), net=nn.RNN(3, 2, 1, "relu")),
+    "lstm_cell": held(twice, ROWS, net=nn.LSTMCell(3, 2)),
+    "gru_cell": held(twice, ROWS, net=nn.GRUCell(3, 2)),
+    "rnn_tanh_cell": held(twice, ROWS, net=nn.RNNCell(3, 2)),
+    "rnn_relu_cell": held(twice, ROWS, net=nn.RNNCell(3, 2, nonlinearity="relu")),
+}
+NORMS = {
+    "batch_norm": case(nn.BatchNorm2d(2), IMAGE),
+    "batch_norm of this batch": case(nn.BatchNorm2d(2, track_running_stats=False), IMAGE),
+    "batch_norm of this batch, shifted": held(
+        lambda m, x: F.batch_norm(x, None, None, bias=m.b, training=True), IMAGE, b=(2,)
+    ),
+    "batch_norm by activities": case(lambda x: F.batch_norm(x, x[0, :, 0, 0], number[:2]), IMAGE),
+    "instance_norm": case(nn.InstanceNorm2d(2, affine=True), IMAGE),
+    "instance_norm recorded": case(nn.InstanceNorm2d(2, track_running_stats=True), IMAGE),
+    "instance_norm by activities": case(lambda x: F.instance_norm(x, weight=x[0, :, 0, 0]), IMAGE),
+    "instance_norm shifted": held(lambda m, x: F.instance_norm(x, bias=m.b), IMAGE, b=(2,)),
+    "group_norm": case(nn.GroupNorm(2, 2), IMAGE),
+    "group_norm shifted": held(lambda m, x: F.group_norm(x, 1, None, m.b), IMAGE, b=(2,)),
+    "layer_norm": case(nn.LayerNorm(4), IMAGE),
+    "layer_norm shifted": held(lambda m, x: F.layer_norm(x, [4], None, m.b), IMAGE, b=(4,)),
+    "rms_norm": case(nn.RMSNorm(4), IMAGE),
+    "native_layer_norm": held(
+        lambda m, x: aten.native_layer_norm(x, [4], m.w, m.b, 1e-5)[0], IMAGE, w=(4,), b=(4,)
+    ),
+    "native_group_norm": held(
+        lambda m, x: aten.native_group_norm(x, m.w, m.b, 1, 2, 20, 2, 1e-5)[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+    ),
+    "_fused_rms_norm": held(lambda m, x: aten._fused_rms_norm(x, [4], m.w, 1e-5)[0], IMAGE, w=(4,)),
+    "native_batch_norm": held(
+        lambda m, x: aten.native_batch_norm(x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5)[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+        c=number[:2],
+        v=number[:2],
+    ),
+    "cudnn_batch_norm": held(
+        lambda m, x: aten.cudnn_batch_norm(x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5)[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+        c=number[:2],
+        v=number[:2],
+    ),
+    "miopen_batch_norm": held(
+        lambda m, x: aten.miopen_batch_norm(x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5)[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+        c=number[:2],
+        v=number[:2],
+    ),
+    "_native_batch_norm_legit": held(
+        lambda m, x: aten._native_batch_norm_legit.no_stats(x, m.w, m.b, True, 0.1, 1e-5)[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+    ),
+    "_native_batch_norm_legit_functional": held(
+        lambda m, x: aten._native_batch_norm_legit_functional(
+            x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5
+        )[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+        c=number[:2],
+        v=number[:2],
+    ),
+    **{
+        name: held(
+            lambda m, x, n=name: getattr(aten, n)(x, m.w, m.b, m.c, m.v, 0.1, 1e-5)[0],
+            IMAGE,
+            w=(2,),
+            b=(2,),
+            c=number[:2],
+            v=number[:2],
+        )
+        for name in ("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
+    },
+}
+ELEMENTS = {
+    "add": halves(torch.add),
+    "add a constant": held(lambda m, x: x + m.b, b=(6,)),
+    "sub": halves(lambda a, b: torch.sub(a, b, alpha=2)),
+    "rsub": halves(torch.rsub),
+    "subtract": halves(torch.subtract),
+    "neg": case(torch.neg),
+    "negative": case(torch.negative),
+    "mul": held(lambda m, x: x * m.w, w=(6,)),
+    "mul of activities": halves(torch.mul),
+    "div": held(lambda m, x: x / m.w, w=(6,)),
+    "div of a constant": held(lambda m, x: m.w / (x + 9), w=(6,)),
+    "multiply": case(lambda x: torch.multiply(x, 2)),
+    "divide": case(lambda x: torch.divide(x, 2)),
+    "true_divide": case(lambda x: torch.true_divide(x, 2)),
+    "addcmul": held(lambda m, x: torch.addcmul(m.w, x, m.v, value=2), w=(6,), v=(6,)),
+    "addcmul onto activities": held(lambda m, x: torch.addcmul(x, x, m.v), v=(6,)),
+    "addcmul of activities": case(lambda x: torch.addcmul(x, x, x)),
+    "addcdiv": held(lambda m, x: torch.addcdiv(x, m.w, m.v, value=2), w=(6,), v=(6,)),
+    "lerp": halves(lambda a, b: torch.lerp(a, b, 0.25)),
+    "lerp by activities": case(lambda x: torch.lerp(x, x, x)),
+    "where": case(lambda x: torch.where(mask, x, 0.5)),
+    "where of parameters": held(lambda m, x: torch.where(m.w > 1, x, 2.0), w=(6,)),
+    "where by activities": case(lambda x: torch.where(x > 0, x, 2.0)),
+    "masked_fill": case(lambda x: x.masked_fill(mask, 0.0)),
+    **{
+        f"{name}{more}": make(getattr(torch, name))
+        for name in "maximum minimum fmax fmin".split()
+        for more, make in (
+            ("", lambda f: held(lambda m, x: f(x, m.w), w=(6,))),
+            (" of activities", halves),
+        )
+    },
+    "max of two": held(lambda m, x: torch.max(x, m.w), w=(6,)),
+    "min of two": halves(torch.min),
+    "clamp": case(lambda x: x.clamp(-1, 1)),
+    "clamp by parameters": held(lambda m, x: torch.clamp(x, m.w - 1, m.w), w=(6,)),
+    "clamp by activities": halves(lambda a, b: torch.clamp(a, b, b + 1)),
+    "clamp_min": case(lambda x: aten.clamp_min(x, 0.0)),
+    "clamp_max": case(lambda x: aten.clamp_max(x, 1.0)),
+    "pow": case(lambda x: x**3),
+    "pow of activities": halves(lambda a, b: (a * a) ** b),
+    "glu": case(lambda x: F.glu(x, 1)),
+    "softmax": case(lambda x: x.softmax(1)),
+    "log_softmax": case(lambda x: x.log_softmax(1)),
+    "_softmax": case(lambda x: aten._softmax(x, 1, False)),
+    "_log_softmax": case(lambda x: aten._log_softmax(x, 1, False)),
+    "prelu": case(nn.PReLU(2), IMAGE),
+    "prelu by activities": case(lambda x: F.prelu(x, x[0, :1])),
+    "rrelu": case(nn.RReLU()),
+    "rrelu in training": case(lambda x: F.rrelu(x, 0.25, 0.25, training=True)),
+    "dropout": case(nn.Dropout()),
+    "feature_dropout": case(nn.Dropout2d(), IMAGE),
+    "alpha_dropout": case(nn.AlphaDropout()),
+    "feature_alpha_dropout": case(nn.FeatureAlphaDropout(), IMAGE),
+    "native_dropout": case(lambda x: aten.native_dropout(x, 0.5, False)[0]),
+    **each("detach lift positive resolve_conj resolve_neg", lambda f, m, x: f(x)),
+    "copy": case(lambda x: aten.copy(x, x.flip(1))),
+}
+MOVED = {
+    "gather": case(lambda x: x.gather(1, places[None])),
+    "take": case(lambda x: x.take(places)),
+    "take_along_dim": case(lambda x: x.take_along_dim(places[None], 1)),
+    "repeat_interleave": case(lambda x: x.repeat_interleave(places, 1, output_size=5), (1, 4)),
+    "index_copy": case(lambda x: x.index_copy(1, places[:2], x[:, :2])),
+    "scatter": case(lambda x: x.scatter(1, places[None, :3], x[:, 3:])),
+    "scatter of products": case(
+        lambda x: x.scatter(1, places[None, :3], x[:, 3:], reduce="multiply")
+    ),
+    "type_as": case(lambda x: x.type_as(number)),
+    "index_put": case(lambda x: x.index_put((places[:1] * 0, places[:1]), x[0, 4:5])),
+    "index_put by adding": case(
+        lambda x: x.index_put((places * 0, places), x[0, :4], accumulate=True)
+    ),
+    "index_put by activities": case(lambda x: x.index_put((x > 0,), number[0])),
+    "scatter_add": case(lambda x: x.scatter_add(1, places[None], x[:, 2:])),
+    "scatter_reduce": case(
+        lambda x: x.new_zeros(1, 3).scatter_reduce(1, places[None], x[:, :4], "mean")
+    ),
+    "scatter_reduce of products": case(
+        lambda x: x.scatter_reduce(1, places[None], x[:, :4], "prod")
+    ),
+    "index_add": case(lambda x: x.index_add(1, places, x[:, :4], alpha=3)),
+    "index_reduce": case(lambda x: x.new_zeros(1, 3).index_reduce(1, places, x[:, :4], "mean")),
+    "index_reduce of products": case(lambda x: x.index_reduce(1, places, x[:, :4], "prod")),
+    **each("_assert_async", lambda f, m, x: (f(x.sum() < 99), x)[1]),
+    **each("_assert_scalar", lambda f, m, x: (f(True, ""), x)[1]),
+    **each("_assert_tensor_metadata", lambda f, m, x: (f(x, [1, 6]), x)[1]),
+}
+POOLING = {
+    "avg_pool1d": case(nn.AvgPool1d(2), SEQUENCE),
+    "avg_pool2d": case(nn.AvgPool2d(3, 2, 1), IMAGE),
+    "avg_pool3d": case(nn.AvgPool3d(2), VOLUME),
+    "adaptive_avg_pool1d": case(nn.AdaptiveAvgPool1d(2), SEQUENCE),
+    "adaptive_avg_pool2d": case(nn.AdaptiveAvgPool2d(2), IMAGE),
+    "adaptive_avg_pool3d": case(nn.AdaptiveAvgPool3d(2), VOLUME),
+    **each("_adaptive_avg_pool2d", lambda f, m, x: f(x, [2, 2]), IMAGE),
+    **each("_adaptive_avg_pool3d", lambda f, m, x: f(x, [2, 2, 2]), VOLUME),
+    "max_pool1d": case(nn.MaxPool1d(2), SEQUENCE),
+    "max_pool2d": case(nn.MaxPool2d(2), IMAGE),
+    "max_pool3d": case(nn.MaxPool3d(2), VOLUME),
+    "max_pool2d_with_indices": case(lambda x: aten.max_pool2d_with_indices(x, [2])[0], IMAGE),
+    "max_pool2d_with_indices and places": case(
+        lambda x: F.max_pool2d(x, 2, return_indices=True)[1], IMAGE
+    ),
+    "max_pool1d_with_indices": case(lambda x: aten.max_pool1d_with_indices(x, [2])[0], SEQUENCE),
+    "max_pool3d_with_indices": case(lambda x: aten.max_pool3d_with_indices(x, [2])[0], VOLUME),
+    "adaptive_max_pool1d": case(nn.AdaptiveMaxPool1d(2), SEQUENCE),
+    "adaptive_max_pool2d": case(nn.AdaptiveMaxPool2d(2), IMAGE),
+    "adaptive_max_pool2d and places": case(
+        lambda x: F.adaptive_max_pool2d(x, 2, return_indices=True)[1], IMAGE
+    ),
+    "adaptive_max_pool3d": case(nn.AdaptiveMaxPool3d(2), VOLUME),
+}
+REDUCTIONS = {
+    "sum": case(lambda x: x.sum((1, 3)), IMAGE),
+    "mean": case(lambda x: x.mean(-1), IMAGE),
+    "sum of truths": case(lambda x: (x > 0).sum(1)),
+    "trace": case(lambda x: x[0, 0].trace(), IMAGE),
+    "amax": case(lambda x: x.amax((1, 2)), IMAGE),
+    "amin": case(lambda x: x.amin(1), IMAGE),
+    "max": case(torch.max, IMAGE),
+    "max and its place": case(lambda x: x.max(1)[1], IMAGE),
+    "min": case(lambda x: x.min(1)[0], IMAGE),
+    "aminmax": case(lambda x: torch.stack(x.aminmax(dim=1))),
+    "cumsum": case(lambda x: x.cumsum(1)),
+    "diff": case(lambda x: x.diff()),
+    "trapezoid": case(torch.trapezoid),
+    "cumulative_trapezoid": case(torch.cumulative_trapezoid),
+    "affine_grid_generator": case(lambda x: F.affine_grid(x, (1, 2, 2, 2), False), (1, 2, 3)),
+    "trapezoid over activities": halves(torch.trapezoid),
+    "cumsum of truths": case(lambda x: (x > 0).cumsum(1)),
+    "col2im": case(nn.Fold((4, 3), 2), (1, 8, 6)),
+}
+
+
+def resized(n, mode, shape, **options):
+    return case(lambda x: F.interpolate(x, size=[3, 7, 2][:n], mode=mode, **options), shape)
+
+
+RESAMPLING = {
+    **{
+        f"{start}{n}d": resized(n, mode, shape)
+        for start, mode in (
+            ("upsample_nearest", "nearest"),
+            ("_upsample_nearest_exact", "nearest-exact"),
+        )
+        for n, shape in enumerate((SEQUENCE, IMAGE, VOLUME), 1)
+    },
+    "upsample_linear1d": resized(1, "linear", SEQUENCE),
+    "upsample_bilinear2d": resized(2, "bilinear", IMAGE),
+    "upsample_trilinear3d": resized(3, "trilinear", VOLUME),
+    "upsample_bicubic2d": resized(2, "bicubic", IMAGE),
+    "_upsample_bilinear2d_aa": resized(2, "bilinear", IMAGE, antialias=True),
+    "_upsample_bicubic2d_aa": resized(2, "bicubic", IMAGE, antialias=True),
+    **each("_upsample_lanczos2d_aa", lambda f, m, x: f(x, [3, 7], False), IMAGE),
+    "_upsample_bilinear2d_aa of width one": case(
+        lambda x: F.interpolate(x, size=[3, 1], mode="bilinear", antialias=True), IMAGE
+    ),
+    "grid_sampler": case(lambda x: F.grid_sample(x, grid.to(x.dtype), align_corners=False), IMAGE),
+    "grid_sampler of activities": case(
+        lambda x: F.grid_sample(x, x[:, :1, :2, :2].reshape(1, 2, 1, 2), align_corners=False), IMAGE
+    ),
+    **each("grid_sampler_2d", lambda f, m, x: f(x, grid.to(x.dtype), 0, 0, False), IMAGE),
+    **each("grid_sampler_3d", lambda f, m, x: f(x, steps.to(x.dtype), 0, 0, False), VOLUME),
+}
+REINDEXED = {
+    **each(
+        """alias clone contiguous detach lift_fresh_copy diag diag_embed diagflat diagonal flatten
+        fliplr flipud linalg_diagonal squeeze t tril triu""",
+        lambda f, m, x: f(x),
+        (3, 3),
+    ),
+    **each(
+        "block_diag broadcast_tensors cat column_stack concat concatenate dstack hstack stack vstack",
+        lambda f, m, x: torch.cat(list(f([x, x + 0 * x]))) if "broadcast" in str(f) else f([x, x]),
+    ),
+    "as_strided": case(lambda x: torch.as_strided(x, (2, 2), (1, 2))),
+    **each("_reshape_alias", lambda f, m, x: f(x, [2, 3], [3, 1])),
+    **each("reshape view _unsafe_view", lambda f, m, x: f(x, [2, 3])),
+    **each("broadcast_to expand repeat tile", lambda f, m, x: f(x, [2, 6])),
+    **each("expand_as", lambda f, m, x: f(x[:, :1], x)),
+    **each("pixel_shuffle", lambda f, m, x: f(x, 2), (1, 4, 2, 3)),
+    **each("pixel_unshuffle", lambda f, m, x: f(x, 2), (1, 1, 4, 2)),
+    **each("channel_shuffle native_channel_shuffle", lambda f, m, x: f(x, 2), (1, 4, 2, 3)),
+    **each("chunk unsafe_chunk split unsafe_split", lambda f, m, x: f(x, 3, 1)[1]),
+    **each("split_with_sizes unsafe_split_with_sizes", lambda f, m, x: f(x, [2, 4], 1)[1]),
+    **each("constant_pad_nd pad", lambda f, m, x: f(x, [1, 2])),
+    **each("reflection_pad1d replication_pad1d", lambda f, m, x: f(x, [1, 2]), SEQUENCE),
+    **each("reflection_pad2d replication_pad2d", lambda f, m, x: f(x, [1, 2, 0, 1]), IMAGE),
+    **each("reflection_pad3d replication_pad3d", lambda f, m, x: f(x, [1] * 6), VOLUME),
+    "diagonal_scatter": case(lambda x: torch.diagonal_scatter(x, x[0]), (3, 3)),
+    "select_scatter": case(lambda x: torch.select_scatter(x, x[0], 1, 2), (3, 3)),
+    "slice_scatter": case(lambda x: torch.slice_scatter(x, x[:, :2], 1, 1, 3), (3, 3)),
+    **each("flip", lambda f, m, x: f(x, [1])),
+    **each("im2col", lambda f, m, x: f(x, [2, 2], [1, 1], [1, 1], [1, 1]), IMAGE),
+    **each("index", lambda f, m, x: f(x, [None, places])),
+    **each("index_select", lambda f, m, x: f(x, 1, places)),
+    **each("movedim swapaxes transpose", lambda f, m, x: f(x, 1, 2), IMAGE),
+    **each("narrow", lambda f, m, x: f(x, 1, 2, 3)),
+    **each("permute", lambda f, m, x: f(x, [0, 3, 1, 2]), IMAGE),
+    **each("roll", lambda f, m, x: f(x, [1], [1])),
+    **each("rot90", lambda f, m, x: f(x), (2, 3)),
+    **each("select", lambda f, m, x: f(x, 1, 2)),
+    **each("slice", lambda f, m, x: f(x, 1, 2, 5)),
+    **each("to _to_copy", lambda f, m, x: f(x, dtype=torch.float64)),
+    "_to_copy of truths": case(lambda x: (x > 0).double()),
+    **each("unbind", lambda f, m, x: f(x, 1)[2]),
+    **each("unflatten", lambda f, m, x: f(x, 1, [2, 3])),
+    **each("unfold", lambda f, m, x: f(x, 1, 3, 2)),
+    **each("unsqueeze", lambda f, m, x: f(x, 1)),
+    "_to_copy to integers": case(lambda x: x.int()),
+}
+ACTIVATIONS = {
+    **each(
+        """abs acos asin atan celu cos elu erf exp expm1 gelu hardshrink hardsigmoid hardswish
+        hardtanh leaky_relu log log1p log_sigmoid mish reciprocal relu relu6 round rsqrt selu
+        sigmoid sign silu sin sinh softplus softshrink sqrt square tan tanh""",
+        lambda f, m, x: f(x),
+    ),
+    "threshold": case(nn.Threshold(0.5, -1)),
 }

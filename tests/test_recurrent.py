@@ -90,7 +90,7 @@ def test_every_step_names_the_same_elements_of_the_same_parameters():
     for block in network.blocks:
         if block.link_kind == "weight":
             (links,) = block.links()
-            found[block.target, block.parameter] = links.element.tolist(), links.weight.tolist()
+            found[block.target, block.parameters[0]] = links.element.tolist(), links.weight.tolist()
     steps = [f"lstm.l0.t{t}.gates" for t in range(4)]
     for name in ("weight_ih_l0", "weight_hh_l0"):
         read = [found[step, name] for step in steps[name == "weight_hh_l0" :]]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from models import ZOO, Dense, Residual, build, traced_network
 from torch import nn
+from torch.nn import functional as F
 from torch.utils import _pytree
 
 import cntgraph as cnt
@@ -84,7 +85,7 @@ def test_links_point_at_their_parameter(traced):
     _, _, networks = traced
     network = networks["raw"]
     state = {n: t.reshape(-1).to(torch.float64).numpy() for n, t in network.weights.items()}
-    plain = {b.parameter for b in network.blocks if b.link_kind == "weight" and b.parameters}
+    plain = {b.parameters[0] for b in network.blocks if b.link_kind == "weight" and b.parameters}
     for batch in network.links(batch=500):
         name = batch.column("parameter")[0].as_py()
         if name in plain and "parametrizations" not in name:
@@ -254,3 +255,31 @@ def test_links_of_a_block_a_layer_a_neuron_are_those_of_all():
 def test_links_of_what_is_not_there_are_refused(chosen, message):
     with pytest.raises(cnt.InputRefused, match=message):
         traced_network("residual").links(**chosen)
+
+
+class Joined(nn.Module):
+    """Two parameters in one weight, turned and padded; a third that is only added."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.randn(2, 5)), nn.Parameter(torch.randn(5, 3))
+        self.low, self.high = nn.Parameter(torch.randn(6, 1)), nn.Parameter(torch.randn(1, 5))
+
+    def forward(self, x):
+        joined = F.linear(x, F.pad(torch.cat([self.a, self.b.t()]).flip(0), (0, 0, 0, 1)))
+        return F.linear(joined, self.low @ self.high @ F.pad(self.a.t(), (0, 4)))
+
+
+def test_a_link_names_its_own_parameter_where_several_meet():
+    model = Joined()
+    network = cnt.trace(model, (1, 5))
+    state = {name: p.detach().reshape(-1).to(torch.float64) for name, p in model.named_parameters()}
+    links = pa.Table.from_batches(network.links(batch=7)).to_pandas()
+    named = links[links["parameter"] != ""]
+    assert set(named["parameter"]) == {"a", "b"}
+    found = [state[p][e].item() for p, e in zip(named["parameter"], named["element"], strict=True)]
+    np.testing.assert_array_equal(found, named["weight"])
+    # what padding brought, and a product of three, are no element of one parameter
+    rest = links[links["parameter"] == ""]
+    assert (rest["element"] == -1).all()
+    assert len(rest) == 5 + 6 * 6

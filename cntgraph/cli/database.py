@@ -140,8 +140,10 @@ def _plan(runs: Sequence[Path], epochs: str, links: str, *, json: bool) -> None:
     for path in runs:
         run = open_run(path)
         chosen = _epochs(run, epochs) or [int(epoch) for epoch in run.epochs["epoch"]]
-        loaded = run.network if links != "none" else lambda _: run.wiring
-        counts = [_counts(loaded(epoch), links) for epoch in chosen]
+        counts = [
+            _counts(run.wiring if links == "none" else run.network(epoch), links)
+            for epoch in chosen
+        ]
         neurons, trained, carried = (sum(column) for column in zip(*counts, strict=True))
         plans.append(
             {

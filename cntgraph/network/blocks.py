@@ -34,6 +34,7 @@ class LinkBatch:
     source: Index
     target: Index
     weight: np.ndarray[Any, np.dtype[np.float64]]
+    parameter: Index | int  # which of the block's parameters; -1 for none
     element: Index
     place: Index  # the entry of the operator's weight, which `element` traces to its parameter
 
@@ -166,9 +167,9 @@ class Block:
 
     def links(self, batch: int = 1_000_000) -> Iterator[LinkBatch]:
         """The links as columns of global neuron ids, at most ``batch`` at a time."""
-        entries, positions = self._entries()
+        entries, origins = self._entries()
         for columns in self.operator.links(batch):
-            yield self._named(columns, entries, positions)
+            yield self._named(columns, entries, origins)
 
     def links_of(self, neuron: int) -> Iterator[LinkBatch]:
         """The links into and out of one neuron, by its id; no other link is listed."""
@@ -180,10 +181,10 @@ class Block:
             places = [from_] if self.inputs is None else np.flatnonzero(self.inputs == from_)
             found += [self.operator.links_out_of(int(place)) for place in places]
         if found:
-            entries, positions = self._entries()
-            yield from (self._named(columns, entries, positions) for columns in found)
+            entries, origins = self._entries()
+            yield from (self._named(columns, entries, origins) for columns in found)
 
-    def _named(self, columns: Columns, entries: Tensor, positions: Index | None) -> LinkBatch:
+    def _named(self, columns: Columns, entries: Tensor, origins: Index | None) -> LinkBatch:
         """An operator's links by the ids of neurons, without those that read nothing."""
         source, target, element = columns
         if self.inputs is not None:
@@ -191,31 +192,33 @@ class Block:
             kept = source >= 0
             if not kept.all():
                 source, target, element = source[kept], target[kept], element[kept]
+        parameter, within = (0, element) if origins is None else self._parted(origins[element])
         return LinkBatch(
             source + self.source_first,
             target + self.target_first,
             _float64(entries, element),
-            element if positions is None else positions[element],
+            parameter,
+            within,
             element,
         )
 
-    def _entries(self) -> tuple[Tensor, Index | None]:
-        """The weights that the operator's links point into, and their places in the parameter.
+    def _parted(self, origin: Index) -> tuple[Index | int, Index]:
+        """Which of the parameters an origin is in, and which of its elements; -1 for none."""
+        sizes = [self.weights[name].numel() for name in self.parameters]
+        starts = np.cumsum([0, *sizes])
+        which = np.searchsorted(starts, origin, side="right") - 1
+        return which, np.where(origin < 0, -1, origin - starts[which])
 
-        The places are None where the parameter is the weight, as it is.
+    def _entries(self) -> tuple[Tensor, Index | None]:
+        """The weights that the operator's links point into, and where these come from.
+
+        The origins are None where the weight is one parameter as it is.
         """
         entries = self.operator.entries(self.tensor.detach().cpu())
         if self.weight.op == "parameter" and self.kind != "diagonal":
             return entries, None
-        found = self.weight.elements(self.weights)[1].cpu()
-        return entries, self.operator.entries(found).numpy()
-
-    @cached_property
-    def parameter(self) -> str:
-        """The parameter that the elements of its links index."""
-        if self.weight.op == "parameter":
-            return str(self.weight.args[0])
-        return self.weight.elements(self.weights)[0] if self.parameters else ""
+        origins = self.weight.origins(self.weights)
+        return entries, self.operator.entries(origins).numpy()
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; the weights stay where they are."""

@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.errors import InputRefused
@@ -135,38 +136,62 @@ class Expression:
             value = weights[self.args[0]]
             return _cast(value, dtype)
         if self.op == "literal":
-            return _cast(self.args[0], dtype)
+            return _cast(_beside(self.args[0], weights), dtype)
         call = operator(self.op)
         args, kwargs = _fill((self.args, self.kwargs), lambda e: e.evaluate(weights, dtype))
         result = call(*args, **{k: v for k, v in kwargs if k not in _PLACEMENT})
         # constants are made in the type they were traced with
         return _cast(_picked(result, self.item), dtype)
 
-    def elements(self, weights: Weights) -> tuple[str, Tensor]:
-        """The parameter behind each entry and its flat index in it, in the entry's own place.
+    def origins(self, weights: Weights) -> Tensor:
+        """Where each entry comes from, in the entry's own place; -1 for no element of one tensor.
 
-        Where several parameters meet (a folded batch norm, a weight norm) the first one that
-        has as many elements as the result gives the positions.
+        Origins count through the elements of `parameters`, one tensor after another: with 10 in
+        the first, 13 is the element 3 of the second. Where several meet in an entry (a folded
+        batch norm, a weight norm) it is the first that has as many elements as the result.
         """
         import torch
 
+        if self.op == "literal":
+            return torch.full(self.args[0].shape, -1)
+        if not self.parameters:
+            return torch.full(self.evaluate(weights).shape, -1)
+        sizes = [weights[name].numel() for name in self.parameters]
+        starts = dict(zip(self.parameters, accumulate(sizes, initial=0), strict=False))
+        return self._origins(weights, starts)
+
+    def _origins(self, weights: Weights, starts: Mapping[str, int]) -> Tensor:
+        import torch
+
         if self.op == "parameter":
-            shape = weights[self.args[0]].shape
-            return self.args[0], torch.arange(math.prod(shape)).reshape(shape)
-        operands = [a for a in _expressions(self.args) if a.parameters]
-        if short_name(self.op) in REINDEXING and operands:
-            name, index = operands[0].elements(weights)
-            replayed = _fill(
-                self.args, lambda e: index if e is operands[0] else e.evaluate(weights)
-            )
-            result = operator(self.op)(*replayed, **dict(self.kwargs))
-            return name, _picked(result, self.item)
+            value = weights[self.args[0]]
+            return torch.arange(value.numel()).reshape(value.shape) + starts[self.args[0]]
+        if short_name(self.op) in REINDEXING:
+            return self._moved(weights, starts)
         value = self.evaluate(weights)
-        for operand in operands:
-            name, index = operand.elements(weights)
-            if index.shape == value.shape:
-                return name, index
-        return (self.parameters or ("",))[0], torch.arange(value.numel()).reshape(value.shape)
+        for operand in _expressions(self.args):
+            if operand.parameters and operand.evaluate(weights).shape == value.shape:
+                return operand._origins(weights, starts)
+        return torch.full(value.shape, -1)
+
+    def _moved(self, weights: Weights, starts: Mapping[str, int]) -> Tensor:
+        """The operator done on origins; integers after the first argument say where, and stay."""
+        import torch
+
+        def origins(e: Expression) -> Tensor:
+            found = e._origins(weights, starts) if e.parameters else e.origins(weights)
+            # exact below 2^53, and every kernel knows floating point; 0 is what padding brings
+            return found.to(torch.float64) + 1
+
+        def origins_or_places(e: Expression) -> Tensor:
+            value = e.evaluate(weights)
+            return origins(e) if value.is_floating_point() else value.cpu()
+
+        args = (_fill(self.args[0], origins), *_fill(self.args[1:], origins_or_places))
+        kwargs = _fill(self.kwargs, origins_or_places)
+        named = {k: v for k, v in kwargs if k not in (*_PLACEMENT, "dtype")}
+        moved = operator(self.op)(*args, **named)
+        return _picked(moved, self.item).to(torch.int64) - 1
 
     def to_json(self) -> Any:
         """Nested lists and strings that `from_json` reads."""
@@ -257,6 +282,12 @@ def _shown(argument: Any) -> str:
 def _picked(result: Any, item: int | None) -> Tensor:
     tensor: Tensor = result if item is None else result[item]
     return tensor
+
+
+def _beside(value: Tensor, weights: Weights) -> Tensor:
+    """A literal on the device of the weights."""
+    home = next((w.device for w in weights.values() if not w.is_meta), value.device)
+    return value.to(home)
 
 
 def _cast(value: Tensor, dtype: torch.dtype | None) -> Tensor:

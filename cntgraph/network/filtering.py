@@ -100,9 +100,10 @@ def _joined(block: Block) -> LinkBatch:
     batches = list(block.links())
     if not batches:
         none = np.zeros(0, dtype=np.int64)
-        return LinkBatch(none, none, np.zeros(0), none, none)
+        return LinkBatch(none, none, np.zeros(0), 0, none, none)
     columns = ("source", "target", "weight", "element", "place")
-    return LinkBatch(*(np.concatenate([getattr(b, c) for b in batches]) for c in columns))
+    joined = {c: np.concatenate([getattr(b, c) for b in batches]) for c in columns}
+    return LinkBatch(**joined, parameter=0)
 
 
 def _sparse(block: Block, links: LinkBatch, kept: NDArray[np.bool_]) -> Block:

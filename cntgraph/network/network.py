@@ -521,6 +521,19 @@ def _known_kinds(kinds: Sequence[str]) -> None:
             raise InputRefused(f"no links of kind {kind!r}", why=did_you_mean(kind, LINK_KINDS))
 
 
+def _parameters(block: Block, links: LinkBatch) -> pa.Array:
+    """The name of the parameter behind each link; empty where it is no element of one."""
+    import numpy as np
+    import pyarrow as pa
+
+    names = [*block.parameters, ""]
+    which, count = links.parameter, len(links.source)
+    if isinstance(which, int) or (count and (which == which[0]).all()):
+        first = which if isinstance(which, int) else int(which[0])
+        return pa.repeat(pa.scalar(names[first]), count)
+    return pa.array(np.asarray(names, dtype=object)[which], pa.string())
+
+
 def _record_batch(block: Block, links: LinkBatch) -> pa.RecordBatch:
     import pyarrow as pa
 
@@ -530,7 +543,7 @@ def _record_batch(block: Block, links: LinkBatch) -> pa.RecordBatch:
         "target": links.target,
         "weight": links.weight,
         "kind": pa.repeat(pa.scalar(block.link_kind), count),
-        "parameter": pa.repeat(pa.scalar(block.parameter), count),
+        "parameter": _parameters(block, links),
         "element": links.element,
     }
     return pa.RecordBatch.from_pydict(columns)

@@ -64,11 +64,9 @@ def _repeats(block: Block) -> bool:
 
 def _identities(block: Block) -> Index:
     """For each entry of the operator's weight a number that only the same trained weight has."""
-    entries = block.operator.entries(block.weight.elements(block.weights)[1])
-    if entries.is_floating_point():  # several parameters side by side: each entry is its own
-        return np.arange(entries.numel())
-    found: Index = entries.numpy()
-    return found
+    found: Index = block.operator.entries(block.weight.origins(block.weights)).numpy()
+    own = np.arange(len(found)) + found.max(initial=0) + 1
+    return np.where(found < 0, own, found)
 
 
 def _one_copy(block: Block, op: Dense | Convolution, ends: Ends) -> tuple[Block, Ends]:
