@@ -194,3 +194,24 @@ def test_an_opaque_block_lists_where_values_may_come_from():
     op = operator_from_json(Opaque(8, 4, pattern).to_json())
     pairs = [(s, t) for a, b, _ in op.links(100) for s, t in zip(a, b, strict=True)]
     assert pairs == [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 3), (7, 3)]
+
+
+@given(st.integers(1, 4), st.integers(0, 3), st.integers(0, 3), st.integers(1, 5))
+def test_an_opaque_block_without_a_pattern_lists_all_that_may_reach(parts, wide, high, batch):
+    op = operator_from_json(Opaque(parts * wide, parts * high, None, parts).to_json())
+    every = {
+        (p * wide + i, p * high + o) for p in range(parts) for i in range(wide) for o in range(high)
+    }
+    listed = list(op.links(batch))
+    assert all(len(source) <= max(batch, 1) for source, _, _ in listed)
+    found = [(s, t) for a, b, _ in listed for s, t in zip(a, b, strict=True)]
+    assert sorted(found) == sorted(every)
+    into, out = op.counts()
+    assert into.tolist() == [sum(t == o for _, t in every) for o in range(op.size_out)]
+    assert out.tolist() == [sum(s == i for s, _ in every) for i in range(op.size_in)]
+    for place in range(op.size_out):
+        source, target, _ = op.links_into(place)
+        assert {(s, t) for s, t in every if t == place} == set(zip(source, target, strict=True))
+    for place in range(op.size_in):
+        source, target, _ = op.links_out_of(place)
+        assert {(s, t) for s, t in every if s == place} == set(zip(source, target, strict=True))

@@ -178,7 +178,7 @@ def _counts(network: Network, links: str) -> tuple[int, int, int]:
     if links == "none":
         return network.neuron_count, 0, 0
     chosen = network if links == "all" else network.filtered(links)
-    total = sum(block.link_count for block in chosen.blocks)
+    total = sum(block.link_count for block in chosen.blocks if block.certain)
     return network.neuron_count, chosen.link_count, total - chosen.link_count
 
 

@@ -48,7 +48,7 @@ def expected(network: Network | None, neurons: int, *, strengths: bool) -> Expec
     if network is None:
         return Expected(neurons, 0, 0, 0.0, 0.0, strengths=False)
     trained = [block for block in network.blocks if block.link_kind == "weight"]
-    carried = sum(b.link_count for b in network.blocks if b.link_kind != "weight")
+    carried = sum(b.link_count for b in network.blocks if b.link_kind != "weight" and b.certain)
     parts = [block.sums()[0].sum(dim=1).tolist() for block in trained]
     positive, negative = (math.fsum(part[sign] for part in parts) for sign in (0, 1))
     return Expected(

@@ -68,8 +68,11 @@ class LinkBatch:
 
 
 def link_batches(network: Network, first: int) -> Iterator[LinkBatch]:
-    """All links of a network, block after block; ``first`` is the database's id of neuron 0."""
-    for block in network.blocks:
+    """All links of a network, block after block; ``first`` is the database's id of neuron 0.
+
+    Data that merely may reach a neuron, through attention say, makes no relationship.
+    """
+    for block in (b for b in network.blocks if b.certain):
         text, batches = _DENSE, _dense
         if not _is_dense(block):
             text, batches = _COLUMNS, _columns

@@ -188,7 +188,7 @@ def _linked(network: Network, links: str) -> Network | None:
 
 
 def _count(linked: Network | None) -> int:
-    return 0 if linked is None else sum(block.link_count for block in linked.blocks)
+    return 0 if linked is None else sum(b.link_count for b in linked.blocks if b.certain)
 
 
 @contextmanager

@@ -67,6 +67,11 @@ class Block:
         return self.operator.kind
 
     @property
+    def certain(self) -> bool:
+        """True if its links are known one by one, not only what may reach what."""
+        return getattr(self.operator, "pattern", None) is not None or self.kind != "opaque"
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the model's tensors that its weights are computed from."""
         return self.weight.parameters

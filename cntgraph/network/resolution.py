@@ -141,12 +141,30 @@ def _block(
     )
 
 
+def _may_reach(block: Block, op: Opaque, ends: Ends) -> Made:
+    """Channels that may reach one another, because some part of the join holds both."""
+    parts = max(1, op.parts)
+    joined: dict[tuple[bytes, bytes], tuple[Index, Index]] = {}
+    for read, fed in zip(ends.read.reshape(parts, -1), ends.fed.reshape(parts, -1), strict=True):
+        channels = np.unique(read[read >= 0]), np.unique(fed)
+        joined[channels[0].tobytes(), channels[1].tobytes()] = channels
+    found = list(joined.values())
+    if len(found) == 1 and len(found[0][1]) == ends.targets:
+        read = found[0][0]
+        return Opaque(len(read), ends.targets), block.weight, _unless_all(read, ends)
+    pairs = [s[:, None] * ends.targets + t for s, t in found]
+    source, target = np.divmod(
+        np.unique(np.concatenate([p.reshape(-1) for p in pairs])), ends.targets
+    )
+    pattern = Pattern(1, ends.sources, ends.targets, source, target)
+    return Opaque(ends.sources, ends.targets, pattern), block.weight, None
+
+
 def _carrying(block: Block, ends: Ends, target: Layer) -> Made:
     """A block that carries values, between channels: what arrives at a channel's mean neuron."""
     op = block.operator
     if isinstance(op, Opaque) and op.pattern is None:
-        read = np.unique(ends.read[ends.read >= 0])
-        return Opaque(len(read), ends.targets), block.weight, _unless_all(read, ends)
+        return _may_reach(block, op, ends)
     if isinstance(op, Diagonal) and op.shape == target.traced:
         inputs = _one_source_each(ends)
         if inputs is not None:

@@ -10,6 +10,7 @@ an opaque join that carries its own name, executable but without weighted links.
 from __future__ import annotations
 
 import operator as python_operator
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,8 @@ SHAPE_ONLY = frozenset(
 )
 # Arguments that are places, not values, of what is moved.
 PLACES = ("index", "indices", "mask", "condition", "repeats")
+BATCHED = ("matmul", "bmm", "baddbmm", "scaled_dot_product_attention")
+_NUMBER = re.compile(r"@\d+$")
 ONE = literal(torch.tensor(1.0, dtype=torch.float64))
 
 
@@ -331,7 +334,9 @@ class Interpreter:
             known = pattern
             if known is None and tuple(ids.shape) == shape and _elementwise(op):
                 known = Pattern(outputs, 1, 1, np.zeros(1, np.int64), np.zeros(1, np.int64))
-            parts.append(Part(flat(ids), Opaque(ids.numel(), outputs, known), ONE, link_kind, k))
+            apart = _parts(op, tuple(ids.shape), shape)
+            operator = Opaque(ids.numel(), outputs, known, apart)
+            parts.append(Part(flat(ids), operator, ONE, link_kind, k))
         call = _as_call(node.target, op, filled, item)
         return self.draft(
             self.name(node),
@@ -348,7 +353,7 @@ class Interpreter:
         """The user's module path; for what no leaf module computes, the path and the operator."""
         stack = list(node.meta.get("nn_module_stack", {}).values())
         path = str(stack[-1][0]).removeprefix("model").removeprefix(".") if stack else ""
-        path = path.partition("@")[0]  # the exporter numbers the calls of a module used twice
+        path = _NUMBER.sub("", path)  # the exporter numbers the calls of a module used twice
         short = str(getattr(node.target, "_opname", node.name)).strip("_")
         if path and path in self.exported.leaves:
             return path
@@ -497,3 +502,10 @@ ELEMENTWISE = POINTWISE | frozenset(
 
 def _elementwise(op: str) -> bool:
     return short_name(op) in ELEMENTWISE
+
+
+def _parts(op: str, read: tuple[int, ...], made: tuple[int, ...]) -> int:
+    """The matrices of a batch of products, which have nothing to do with one another."""
+    if short_name(op) in BATCHED and read[:-2] == made[:-2]:
+        return int(np.prod(made[:-2]))
+    return 1

@@ -163,7 +163,7 @@ def compare(
 
 def _compared(network: Network, proof: Proof, samples: int) -> Verification:
     """A network in float64 against the model's own answers."""
-    listed = sum(b.link_count for b in network.blocks) <= LISTABLE
+    listed = sum(b.link_count for b in network.blocks if b.kind != "opaque") <= LISTABLE
     errors: list[tuple[float, float, float]] = []
     for seed in range(samples):
         inputs, expected = proof.sample(seed)

@@ -41,6 +41,6 @@ def operator_from_json(data: dict[str, Any]) -> Operator:
         case "opaque":
             pattern = fields["pattern"]
             found = None if pattern is None else Pattern.from_json(pattern)
-            return Opaque(fields["size"], fields["outputs"], found)
+            return Opaque(fields["size"], fields["outputs"], found, fields.get("parts", 1))
         case unknown:
             raise InputRefused(f"a block of kind {unknown!r} is not known to this version")

@@ -90,13 +90,15 @@ class Opaque(Operator):
     """A way for data into a join that has no weights: max pooling, products, anything unknown.
 
     The join itself is executed by the layer; the block knows, where ``pattern`` is given, which
-    values may reach which neuron.
+    values reach which neuron. Where it is not, the values are ``parts`` of equal length, one after
+    the other, and every value may reach every neuron of its own part.
     """
 
     kind: ClassVar[str] = "opaque"
     size: int
     outputs: int
     pattern: Pattern | None = None
+    parts: int = 1
 
     @property
     def size_in(self) -> int:
@@ -106,6 +108,11 @@ class Opaque(Operator):
     def size_out(self) -> int:
         return self.outputs
 
+    @property
+    def _part(self) -> tuple[int, int]:
+        """Inputs and outputs of one part."""
+        return self.size // self.parts, self.outputs // self.parts
+
     def forward(self, w: Tensor, x: Tensor) -> Tensor:
         raise InputRefused("an opaque block is not linear: its layer computes it")
 
@@ -113,36 +120,48 @@ class Opaque(Operator):
         if self.pattern is not None:
             for source, target, _ in _pattern_links(self.pattern, batch):
                 yield source, target, np.zeros(len(source), dtype=np.int64)
+            return
+        wide, high = self._part
+        at_once = max(1, batch // max(1, wide))
+        for first in range(0, self.outputs if wide else 0, at_once):
+            target = np.arange(first, min(first + at_once, self.outputs))[:, None]
+            for cut in range(0, wide, batch):
+                within = np.arange(cut, min(cut + batch, wide))
+                yield _without_weight(target // high * wide + within, target)
 
     def links_into(self, place: int) -> Columns:
-        return self._without_weight(target=place)
+        if self.pattern is not None:
+            return _without_weight(*_pattern_links_at(self.pattern, target=place)[:2])
+        wide, high = self._part
+        return _without_weight(place // high * wide + np.arange(wide), place)
 
     def links_out_of(self, place: int) -> Columns:
-        return self._without_weight(source=place)
-
-    def _without_weight(self, **end: int) -> Columns:
-        if self.pattern is None:
-            return (np.zeros(0, dtype=np.int64),) * 3
-        source, target, _ = _pattern_links_at(self.pattern, **end)
-        return source, target, np.zeros(len(source), dtype=np.int64)
+        if self.pattern is not None:
+            return _without_weight(*_pattern_links_at(self.pattern, source=place)[:2])
+        wide, high = self._part
+        return _without_weight(place, place // wide * high + np.arange(high))
 
     def counts(self) -> tuple[Tensor, Tensor]:
         import torch
 
-        if self.pattern is None:
-            return torch.zeros(self.outputs, dtype=torch.int64), torch.zeros(
-                self.size, dtype=torch.int64
-            )
-        return _pattern_counts(self.pattern)
+        if self.pattern is not None:
+            return _pattern_counts(self.pattern)
+        wide, high = self._part
+        return torch.full((self.outputs,), wide), torch.full((self.size,), high)
 
     def sums(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        into, out = self.counts()
-        zero = into.new_zeros(1).to(w.dtype)
-        return zero.expand(2, len(into)), zero.expand(2, len(out))
+        zero = w.new_zeros(1)
+        return zero.expand(2, self.outputs), zero.expand(2, self.size)
 
     def to_json(self) -> dict[str, Any]:
         pattern = None if self.pattern is None else self.pattern.to_json()
-        return {"kind": self.kind, "size": self.size, "outputs": self.outputs, "pattern": pattern}
+        sizes = {"size": self.size, "outputs": self.outputs, "parts": self.parts}
+        return {"kind": self.kind, **sizes, "pattern": pattern}
+
+
+def _without_weight(source: Index | int, target: Index | int) -> Columns:
+    from_, to = (a.reshape(-1) for a in np.broadcast_arrays(source, target))
+    return from_, to, np.zeros(len(from_), dtype=np.int64)
 
 
 def _pattern_links(p: Pattern, batch: int) -> Links:

@@ -51,7 +51,8 @@ def batch_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
         call = Call(
             "aten._native_batch_norm_legit.no_stats", (Slot(0), None, None, *numbers), (), 0
         )
-        ids = _normalised(run, node, x, call, _per_channel(x, gamma), _per_channel(x, beta))
+        parts = x.shape[1] if x.shape[0] == 1 else 1
+        ids = _normalised(run, node, x, call, _per_channel(x, gamma), _per_channel(x, beta), parts)
     else:
         ids = _running(run, node, bound, mean, variance)
     several = isinstance(node.meta["val"], (tuple, list))
@@ -76,7 +77,9 @@ def group_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
 @handles("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
 def layer_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Statistics over the last axes, then a scale and shift for each place in them."""
-    return _trained(run, node, bound, *_affine(bound))
+    x = bound["input"]
+    rest = x.ndim - len(bound["normalized_shape"])
+    return _trained(run, node, bound, *_affine(bound), math.prod(x.shape[:rest]))
 
 
 def _affine(bound: Bound) -> tuple[Any, Any]:
@@ -87,15 +90,20 @@ def _by_channel(run: Interpreter, node: Node, bound: Bound) -> Any:
     x, (gamma, beta) = bound["input"], _affine(bound)
     if not activity(x) or not constant(gamma, beta):
         return None
-    return _trained(run, node, bound, _per_channel(x, gamma), _per_channel(x, beta))
+    groups = bound.get("num_groups", bound.get("group", x.shape[1]))
+    affine = _per_channel(x, gamma), _per_channel(x, beta)
+    return _trained(run, node, bound, *affine, x.shape[0] * groups)
 
 
 def _per_channel(x: Tensor, value: Expression | None) -> Expression | None:
     return None if value is None else value.apply("aten.view.default", [1, -1] + [1] * (x.ndim - 2))
 
 
-def _trained(run: Interpreter, node: Node, bound: Bound, gamma: Any, beta: Any) -> Any:
-    """The node's own operator without what was trained, and that behind it."""
+def _trained(run: Interpreter, node: Node, bound: Bound, gamma: Any, beta: Any, parts: int) -> Any:
+    """The node's own operator without what was trained, and that behind it.
+
+    Each of the parts has statistics of its own.
+    """
     x = bound["input"]
     if not activity(x) or not constant(gamma, beta):
         return None
@@ -104,7 +112,7 @@ def _trained(run: Interpreter, node: Node, bound: Bound, gamma: Any, beta: Any) 
     names = [a.name for a in node.target._schema.arguments if a.name in bound]  # type: ignore[union-attr]
     given = tuple((name, plain[name]) for name in names if name != "input")
     call = Call(op_name(node), (Slot(0),), given, 0 if several else None)
-    ids = _normalised(run, node, x, call, gamma, beta)
+    ids = _normalised(run, node, x, call, gamma, beta, parts)
     return [ids] + [None] * (len(node.meta["val"]) - 1) if several else ids
 
 
@@ -115,6 +123,7 @@ def _normalised(
     call: Call,
     gamma: Expression | None,
     beta: Expression | None,
+    parts: int,
 ) -> Tensor:
     """A join that normalises, and behind it the scale and shift that were trained, if any."""
     name, shape, size = run.name(node, gamma or beta), tuple(x.shape), math.prod(x.shape)
@@ -122,7 +131,7 @@ def _normalised(
     ids = run.draft(
         name if plain else f"{name}.statistics",
         shape,
-        parts=[Part(flat(x), Opaque(size, size), ONE, "data")],
+        parts=[Part(flat(x), Opaque(size, size, parts=parts), ONE, "data")],
         join=call,
         operands=(shape,),
         line=run.line(node),
