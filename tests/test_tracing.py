@@ -283,3 +283,45 @@ def test_a_link_names_its_own_parameter_where_several_meet():
     rest = links[links["parameter"] == ""]
     assert (rest["element"] == -1).all()
     assert len(rest) == 5 + 6 * 6
+
+
+class Silenced(nn.Module):
+    """A layer that reads nothing but zeros, and one whose result nobody reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.silent, self.heard, self.lost = nn.Linear(4, 3), nn.Linear(4, 3), nn.Linear(4, 2)
+        self.rnn = nn.GRU(3, 2, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        nothing = x.clone()
+        nothing[:] = 0
+        both = torch.stack([self.lost(x) for _ in range(2)])
+        steps, _ = self.rnn(torch.tanh(self.heard(x) + self.silent(nothing)).unsqueeze(1))
+        return steps[:, -1] + both[:, 0, :1] * 0 + nothing.matmul(x.t())
+
+
+def test_neurons_that_read_nothing_compute_and_those_nobody_reads_are_left_out():
+    model = Silenced()
+    assert cnt.verify(model, (1, 4)).passed
+    reverse = nn.LSTM(3, 2, bidirectional=True, batch_first=True)
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = reverse
+
+        def forward(self, x):
+            return self.rnn(x)[0][:, -1]
+
+    network = cnt.trace(Last(), (1, 5, 3))
+    steps = {name.split(".")[2] for a in network.layers if "reverse" in (name := a.name)}
+    assert steps == {"t4"}
+    assert cnt.verify(Last(), (1, 5, 3)).passed
+
+
+def test_forward_takes_what_was_traced_or_a_batch_of_it():
+    network = cnt.trace(nn.RNN(3, 2), (4, 1, 3))  # time first: its first axis is no batch
+    assert network.forward(torch.zeros(4, 1, 3))[0].shape == (4, 1, 2)
+    with pytest.raises(cnt.InputRefused, match=r"\(4, 5, 3\)"):
+        network.forward(torch.zeros(4, 5, 3))

@@ -42,15 +42,14 @@ Weights = Mapping[str, "Tensor"]
 # An operator of these moves elements and never changes them, so it can be replayed on the
 # positions of the elements: that is how a link knows its parameter after a transpose or a slice.
 REINDEXING = frozenset(
-    """alias as_strided block_diag broadcast_tensors broadcast_to cat channel_shuffle chunk clone
-    column_stack concat concatenate constant_pad_nd contiguous detach diag diag_embed diagflat
-    diagonal diagonal_scatter dstack expand expand_as flatten flip fliplr flipud hstack im2col
-    index index_select lift_fresh_copy linalg_diagonal movedim narrow native_channel_shuffle pad
+    """alias as_strided block_diag broadcast_tensors cat channel_shuffle clone column_stack
+    concat concatenate constant_pad_nd detach diag diag_embed diagflat diagonal diagonal_scatter
+    dstack expand flip fliplr flipud hstack im2col index index_select native_channel_shuffle pad
     permute pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d
-    repeat replication_pad1d replication_pad2d replication_pad3d reshape _reshape_alias roll rot90
-    select select_scatter slice slice_scatter split split_with_sizes squeeze stack swapaxes t tile
-    to _to_copy to_copy transpose tril triu unbind unflatten unfold unsafe_chunk unsafe_split
-    unsafe_split_with_sizes _unsafe_view unsqueeze unsqueeze_ view vstack""".split()
+    repeat replication_pad1d replication_pad2d replication_pad3d reshape _reshape_alias roll
+    rot90 select select_scatter slice slice_scatter split split_with_sizes squeeze stack t tile
+    _to_copy transpose tril triu unbind unfold unsafe_split unsafe_split_with_sizes _unsafe_view
+    unsqueeze view vstack""".split()
 )
 
 # Activations: one value in, one value out, whatever the shape.

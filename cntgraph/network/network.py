@@ -5,6 +5,7 @@ Neuron ids run from 0 in layer order and never change within a run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -286,9 +287,15 @@ class Network:
         return tuple(self._output(o, values, batch) for o in self.outputs)
 
     def _encoded(self, layer: Layer, x: Tensor) -> Tensor:
+        traced = layer.traced if layer.join is None else layer.operands[0]
+        if not _fits(tuple(x.shape), traced):
+            raise InputRefused(
+                f"input {layer.name} has the shape {tuple(x.shape)}, traced was {traced}",
+                fix="give that shape, or a batch of it on a first axis",
+            )
+        samples = x.reshape(-1, *traced)
         if layer.join is None:
-            return x.reshape(-1, layer.size)
-        samples = x.reshape(-1, *layer.operands[0])
+            return samples.reshape(len(samples), -1)
         try:
             encoded = _each(layer.join, [samples], self.weights, len(samples))
         except RuntimeError as refused:
@@ -309,25 +316,26 @@ class Network:
         if layer.join is not None:
             z = self._join(layer, blocks, values, batch)
         else:
-            contributions = ((b, b.forward(values[b.source])) for b in blocks)
-            z = self.combine(layer, contributions)
+            z = self._sum(layer, blocks, values, batch)
         return self.activate(layer, z)
 
-    def combine(self, layer: Layer, contributions: Iterable[tuple[Block, Tensor]]) -> Tensor:
-        """The pre-activation of a layer from what each block brings, (batch, size)."""
-        trained: Tensor | None = None
-        carried: Tensor | None = None
-        for block, y in contributions:
-            if block.link_kind == "weight":
-                trained = y if trained is None else trained + y
-            else:
-                carried = y if carried is None else carried + y
-        if trained is not None:
-            trained = self._affine(layer, trained)
-            return trained if carried is None else trained + carried
-        if carried is None:
-            raise InputRefused(f"nothing arrives at layer {layer.name}")
-        return self._affine(layer, carried)
+    def _sum(
+        self, layer: Layer, blocks: list[Block], values: dict[str, Tensor], batch: int
+    ) -> Tensor:
+        """The pre-activation of a layer, (batch, size): what the trained links bring is affine."""
+        trained = [b.forward(values[b.source]) for b in blocks if b.link_kind == "weight"]
+        carried = [b.forward(values[b.source]) for b in blocks if b.link_kind != "weight"]
+        if trained or not carried or layer.bias is not None:
+            silent = [self._zeros(values, batch, layer.size)]  # where all it reads is zero
+            return _total([self._affine(layer, _total(trained or silent)), *carried])
+        return self._affine(layer, _total(carried))
+
+    def _zeros(self, values: dict[str, Tensor], *shape: int) -> Tensor:
+        import torch
+
+        like = _floating([*values.values(), *self.weights.values()])
+        home = next((v.device for v in values.values()), None)
+        return torch.zeros(shape, dtype=like, device=home)
 
     def _affine(self, layer: Layer, z: Tensor) -> Tensor:
         shape = (len(z), *layer.traced)
@@ -345,6 +353,8 @@ class Network:
         operands: list[Tensor] = []
         for k, shape in enumerate(layer.operands):
             parts = [b.gather(values[b.source]) for b in blocks if b.operand == k]
+            if not parts:  # a constant zero
+                parts = [self._zeros(values, 1, math.prod(shape))]
             operands.append(_total(parts).reshape(-1, *shape))
         return _each(layer.join, operands, self.weights, batch)
 
@@ -569,6 +579,13 @@ def _repeated(words: list[str], counts: list[int]) -> pd.Series[str]:
 def _floating(tensors: Iterable[Tensor]) -> torch.dtype | None:
     """The type of the first of these that are no integers."""
     return next((t.dtype for t in tensors if t.is_floating_point()), None)
+
+
+def _fits(given: tuple[int, ...], traced: tuple[int, ...]) -> bool:
+    """True for the traced shape, a batch of it, and either with the axes of a sample run flat."""
+    sample = traced[1:] if traced[:1] == (1,) else traced
+    flat = (math.prod(traced),)
+    return given in (traced, sample, flat) or given[1:] in (traced, sample, flat)
 
 
 def _total(parts: list[Tensor]) -> Tensor:

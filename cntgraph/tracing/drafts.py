@@ -80,8 +80,7 @@ class Wiring:
 
     def owners(self, ids: Index) -> list[int]:
         """First ids of the drafts these neurons belonged to when they were made."""
-        found = np.unique(np.searchsorted(self.starts, ids[ids > 0], side="right") - 1)
-        return [int(self.starts[k]) for k in found]
+        return _owners(self.starts, ids)
 
     def settled(self, draft: Draft) -> Draft | None:
         """The draft that a draft's neurons live in now, as its whole and in order; else None."""
@@ -150,6 +149,7 @@ def contract(
     drafts: list[Draft], outputs: list[Index], *, batch_norm: str
 ) -> tuple[list[Draft], list[Index], set[str]]:
     """The drafts that remain as layers, the outputs over them, and the parameters folded away."""
+    drafts = _living(drafts, outputs)
     wiring = Wiring(drafts, outputs)
     folded: set[str] = set()
     seats: dict[int, int] = {}
@@ -167,6 +167,24 @@ def contract(
         for part in draft.parts:
             part.ids = wiring.resolve(part.ids)
     return kept, [wiring.resolve(ids) for ids in outputs], folded
+
+
+def _living(drafts: list[Draft], outputs: list[Index]) -> list[Draft]:
+    """The inputs, and what some output depends on."""
+    starts = np.asarray([d.first for d in drafts], dtype=np.int64)
+    needed = {first for ids in outputs for first in _owners(starts, ids)}
+    living = []
+    for draft in reversed(drafts):
+        if draft.kind == "input" or draft.first in needed or not draft.size:
+            living.append(draft)
+            needed |= {first for part in draft.parts for first in _owners(starts, part.ids)}
+    return living[::-1]
+
+
+def _owners(starts: Index, ids: Index) -> list[int]:
+    """First ids of the drafts these neurons belonged to when they were made."""
+    found = np.unique(np.searchsorted(starts, ids[ids > 0], side="right") - 1)
+    return [int(starts[k]) for k in found]
 
 
 def _encode_input(draft: Draft, wiring: Wiring, seats: dict[int, int]) -> bool:

@@ -40,7 +40,7 @@ __all__: list[str] = []
 Term = tuple[Any, float]  # a value and the number it is multiplied by
 
 
-@handles("add", "sub", "rsub", "subtract")
+@handles("add", "sub", "rsub", "subtract", makes="diagonal identity, diagonal scale, opaque data")
 def add(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A residual sum by identity links; a constant operand is a shift of the layer."""
     alpha = bound.get("alpha", 1)
@@ -48,13 +48,20 @@ def add(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _sum(run, node, list(zip((bound["self"], bound["other"]), factors, strict=True)))
 
 
-@handles("neg", "negative")
+@handles("neg", "negative", makes="diagonal scale, opaque data")
 def neg(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Minus one times each neuron."""
     return _sum(run, node, [(bound["self"], -1.0)])
 
 
-@handles("mul", "div", "multiply", "divide", "true_divide")
+@handles(
+    "mul",
+    "div",
+    "multiply",
+    "divide",
+    "true_divide",
+    makes="diagonal scale, diagonal identity, opaque data",
+)
 def scale(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A constant factor is a diagonal of scale links; a constant over an activity is a function."""
     a, b = bound["self"], bound["other"]
@@ -72,7 +79,7 @@ def scale(run: Interpreter, node: Node, bound: Bound) -> Any:
     return run.combined(node, [(x, w, "scale")])
 
 
-@handles("addcmul", "addcdiv")
+@handles("addcmul", "addcdiv", makes="diagonal identity, diagonal scale, opaque data")
 def added(run: Interpreter, node: Node, bound: Bound) -> Any:
     """``self + value * tensor1 * tensor2``, or over tensor2: linear where a factor is constant."""
     start, a, b = bound["self"], bound["tensor1"], bound["tensor2"]
@@ -89,7 +96,7 @@ def added(run: Interpreter, node: Node, bound: Bound) -> Any:
     return run.combined(node, [*terms, (x, w, "scale")], shift)
 
 
-@handles("lerp")
+@handles("lerp", makes="diagonal scale, opaque data")
 def interpolate(run: Interpreter, node: Node, bound: Bound) -> Any:
     """``self + weight * (end - self)``: linear where the weight is constant."""
     a, b, weight = bound["self"], bound["end"], bound["weight"]
@@ -103,7 +110,7 @@ def interpolate(run: Interpreter, node: Node, bound: Bound) -> Any:
     return run.combined(node, terms, fixed[0] if fixed else None)
 
 
-@handles("where", "masked_fill")
+@handles("where", "masked_fill", makes="opaque data")
 def choose(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A constant mask takes some neurons and, in the other places, others or a constant."""
     if "mask" in bound:
@@ -121,7 +128,17 @@ def choose(run: Interpreter, node: Node, bound: Bound) -> Any:
 
 
 @handles(
-    "maximum", "minimum", "fmax", "fmin", "clamp", "clamp_min", "clamp_max", "pow", "max", "min"
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "pow",
+    "max",
+    "min",
+    makes="diagonal identity, opaque data",
 )
 def limited(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A function of each neuron, which may have a constant of its own in each place."""
@@ -134,7 +151,7 @@ def limited(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _function(run, node, bound) if len(given) == 1 else _elementwise(run, node, bound)
 
 
-@handles("glu")
+@handles("glu", makes="diagonal identity, opaque data")
 def gated(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Half of the neurons times the sigmoid of the other half."""
     x = bound["self"]
@@ -156,7 +173,14 @@ def gated(run: Interpreter, node: Node, bound: Bound) -> Any:
     )
 
 
-@handles("softmax", "_softmax", "log_softmax", "_log_softmax", "prelu")
+@handles(
+    "softmax",
+    "_softmax",
+    "log_softmax",
+    "_log_softmax",
+    "prelu",
+    makes="diagonal identity, opaque data",
+)
 def layer_function(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A function of the whole layer, or one with parameters, is an activation as well."""
     if not activity(bound["self"]) or not constant(bound.get("weight")):
@@ -164,7 +188,7 @@ def layer_function(run: Interpreter, node: Node, bound: Bound) -> Any:
     return run.activation(node, op_name(node), bound)
 
 
-@handles("rrelu")
+@handles("rrelu", makes="diagonal identity, opaque data")
 def randomised_relu(run: Interpreter, node: Node, bound: Bound) -> Any:
     """In evaluation mode the slope is the middle of its range."""
     if bound.get("training"):
@@ -175,18 +199,7 @@ def randomised_relu(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _applied(run, node, ids, call)
 
 
-@handles(
-    "dropout",
-    "feature_dropout",
-    "alpha_dropout",
-    "feature_alpha_dropout",
-    "native_dropout",
-    "detach",
-    "lift",
-    "positive",
-    "resolve_conj",
-    "resolve_neg",
-)
+@handles("native_dropout", makes="")
 def identity(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Nothing happens in evaluation mode; a dropout that always draws is left as it is."""
     if bound.get("train") and bound.get("p") != 0:
@@ -195,7 +208,7 @@ def identity(run: Interpreter, node: Node, bound: Bound) -> Any:
     return [x, None] if opname(node) == "native_dropout" else x
 
 
-@handles("copy")
+@handles("copy", makes="")
 def copy(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An assignment in place, made functional: the values are those of the source."""
     source = run.neurons(bound["src"], run.name(node))

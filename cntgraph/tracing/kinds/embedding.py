@@ -33,19 +33,23 @@ WORD = "w"  # the label of the axis that is looked up
 SUM, MEAN, MAX = 0, 1, 2
 
 
-@handles("embedding")
+@handles("embedding", makes="dense weight, dense fixed, opaque data")
 def embedding(run: Interpreter, node: Node, bound: Bound) -> Any:
     """The rows of a matrix, by activities."""
     return _looked_up(run, node, bound["weight"], bound["indices"], 0)
 
 
-@handles("one_hot")
+@handles("one_hot", makes="opaque data")
 def one_hot(run: Interpreter, node: Node, bound: Bound) -> Any:
     """The layer of one-hot neurons itself."""
     return _one_hot(run, node, bound["self"], node.meta["val"].shape[-1])
 
 
-@handles("index", "index_select")
+@handles(
+    "index",
+    "index_select",
+    makes="dense weight, dense fixed, convolution weight, convolution fixed, opaque data",
+)
 def index(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A constant indexed along one axis by activities."""
     if opname(node) == "index_select":
@@ -56,7 +60,12 @@ def index(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _looked_up(run, node, bound["self"], bound["indices"][given[0]], given[0])
 
 
-@handles("take", "gather", "take_along_dim")
+@handles(
+    "take",
+    "gather",
+    "take_along_dim",
+    makes="dense weight, dense fixed, convolution weight, convolution fixed, opaque data",
+)
 def gather(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A constant of which each place takes one along an axis, by activities."""
     table, ids = bound["self"], bound["index"] if "index" in bound else bound["indices"]
@@ -78,7 +87,12 @@ def gather(run: Interpreter, node: Node, bound: Bound) -> Any:
     return contraction(run, node, Factor(hot, out + WORD), Factor(table, axes), out)
 
 
-@handles("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+@handles(
+    "embedding_bag",
+    "_embedding_bag",
+    "_embedding_bag_forward_only",
+    makes="dense weight, dense fixed, fixed weight, fixed fixed, opaque select, opaque data",
+)
 def embedding_bag(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Embeddings of which each bag takes the sum, the mean or the largest."""
     table, ids, offsets = bound["weight"], bound["indices"], bound["offsets"]

@@ -17,7 +17,7 @@ from cntgraph.network.operators import Diagonal, Fixed
 from cntgraph.tracing.drafts import Part
 from cntgraph.tracing.interpreting import ONE, flat
 from cntgraph.tracing.kinds.fixed import every, floating
-from cntgraph.tracing.kinds.registry import Bound, activity, handles, opname
+from cntgraph.tracing.kinds.registry import Bound, activity, handles
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,15 @@ PLACES = ("index", "indices", "repeats")
 VALUES = ("self", "src", "source")
 
 
-@handles("gather", "take", "take_along_dim", "repeat_interleave", "index_copy", "scatter")
+@handles(
+    "gather",
+    "take",
+    "take_along_dim",
+    "repeat_interleave",
+    "index_copy",
+    "scatter",
+    makes="opaque data",
+)
 def move(run: Interpreter, node: Node, bound: Bound) -> Any:
     """The operator itself, run on ids at places that are known."""
     given = dict(bound)
@@ -47,34 +55,13 @@ def move(run: Interpreter, node: Node, bound: Bound) -> Any:
     return target(**given)
 
 
-@handles("type_as")
+@handles("type_as", makes="opaque data")
 def cast(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Ids do not know the type of their values."""
     return bound["self"] if activity(bound["self"]) else None
 
 
-@handles("where", "masked_fill")
-def mask(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """A choice that is known beforehand, between activities and zero, only moves them."""
-    kept = _known(run, bound.get("condition", bound.get("mask")))
-    a: Any = bound["self"]
-    b: Any = bound.get("other", bound.get("value"))
-    if kept is None or not all(activity(v) or _is_zero(v) for v in (a, b)):
-        return None
-    if opname(node) == "masked_fill":
-        kept = kept.logical_not()
-    nothing: Any = torch.zeros(1, dtype=torch.int64)
-    taken, left = (v if activity(v) else nothing for v in (a, b))
-    return torch.where(kept, taken, left).expand(node.meta["val"].shape)
-
-
-@handles("_assert_tensor_metadata", "_assert_async", "_assert_scalar")
-def assertion(run: Interpreter, node: Node, bound: Bound) -> Any:
-    """The exporter's own checks compute nothing."""
-    return ()
-
-
-@handles("index_put")
+@handles("index_put", makes="diagonal identity, fixed fixed, opaque data")
 def assign(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Values written over others only move; values added to others are summed."""
     indices = [None if i is None else _known(run, i) for i in bound["indices"]]
@@ -89,7 +76,7 @@ def assign(run: Interpreter, node: Node, bound: Bound) -> Any:
     return ids.reshape(node.meta["val"].shape)
 
 
-@handles("scatter_add", "scatter_reduce")
+@handles("scatter_add", "scatter_reduce", makes="diagonal identity, fixed fixed, opaque data")
 def scatter_add(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Sums or means of the values that meet at a place; places one by one."""
     index = _known(run, bound["index"])
@@ -99,7 +86,7 @@ def scatter_add(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _reduced(run, node, bound, source, _places(node).gather(bound["dim"], index))
 
 
-@handles("index_add", "index_reduce")
+@handles("index_add", "index_reduce", makes="diagonal identity, fixed fixed, opaque data")
 def index_add(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Sums or means of the values that meet at a place; places along one axis."""
     index = _known(run, bound["index"])

@@ -31,23 +31,23 @@ __all__: list[str] = []
 
 
 @handles(
-    "batch_norm",
-    "native_batch_norm",
     "cudnn_batch_norm",
     "miopen_batch_norm",
     "_native_batch_norm_legit",
     "_native_batch_norm_legit_functional",
     "_native_batch_norm_legit_no_training",
     "_batch_norm_no_update",
+    makes="diagonal scale, diagonal identity, opaque data",
 )
 def batch_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A fixed scale and shift per channel, or those of the batch where nothing was recorded."""
+    bound = {"eps": bound.get("epsilon", 1e-5), **bound}  # as cuDNN's own operator calls it
     x, (gamma, beta) = bound["input"], _affine(bound)
     mean, variance = bound.get("running_mean"), bound.get("running_var")
     if not activity(x) or not constant(gamma, beta, mean, variance):
         return None
     if mean is None or variance is None or bound.get("training", False):
-        numbers = (True, 0.0, bound.get("eps", 1e-5))
+        numbers = (True, 0.0, bound["eps"])
         call = Call(
             "aten._native_batch_norm_legit.no_stats", (Slot(0), None, None, *numbers), (), 0
         )
@@ -59,7 +59,7 @@ def batch_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     return [ids] + [None] * (len(node.meta["val"]) - 1) if several else ids
 
 
-@handles("instance_norm")
+@handles("instance_norm", makes="diagonal scale, diagonal identity, opaque data")
 def instance_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Statistics of each channel of each sample; a batch norm where running ones are used."""
     if not bound["use_input_stats"]:
@@ -68,13 +68,19 @@ def instance_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _by_channel(run, node, {**bound, **running})
 
 
-@handles("group_norm", "native_group_norm")
+@handles("group_norm", "native_group_norm", makes="diagonal scale, diagonal identity, opaque data")
 def group_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Statistics of each group of channels, then a scale and shift per channel."""
     return _by_channel(run, node, bound)
 
 
-@handles("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+@handles(
+    "layer_norm",
+    "native_layer_norm",
+    "rms_norm",
+    "_fused_rms_norm",
+    makes="diagonal scale, diagonal identity, opaque data",
+)
 def layer_norm(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Statistics over the last axes, then a scale and shift for each place in them."""
     x = bound["input"]
@@ -147,7 +153,7 @@ def _running(
     run: Interpreter, node: Node, bound: Bound, mean: Expression, variance: Expression
 ) -> Tensor:
     x, (gamma, beta) = bound["input"], _affine(bound)
-    over = variance.apply("aten.add.Scalar", bound.get("eps", 1e-5)).apply("aten.rsqrt.default")
+    over = variance.apply("aten.add.Scalar", bound["eps"]).apply("aten.rsqrt.default")
     # the trained factor comes first: a scale link's parameter is the norm's weight
     factor = over if gamma is None else gamma.apply("aten.mul.Tensor", over)
     shift = mean.apply("aten.mul.Tensor", factor).apply("aten.neg.default")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["select"]
 
 
-@handles("avg_pool1d", "avg_pool2d", "avg_pool3d")
+@handles("avg_pool1d", "avg_pool2d", "avg_pool3d", makes="fixed fixed")
 def average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links of one over the window."""
     x = bound["self"]
@@ -58,6 +58,7 @@ def average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     "adaptive_avg_pool3d",
     "_adaptive_avg_pool2d",
     "_adaptive_avg_pool3d",
+    makes="fixed fixed",
 )
 def adaptive_average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links of one over windows as even as can be."""
@@ -72,6 +73,7 @@ def adaptive_average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     "max_pool1d_with_indices",
     "max_pool2d_with_indices",
     "max_pool3d_with_indices",
+    makes="opaque select, opaque data",
 )
 def max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An opaque join that selects one value of each window."""
@@ -89,7 +91,12 @@ def max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     return select(run, node, bound, product_pattern(axes, math.prod(x.shape[:-n])))
 
 
-@handles("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d")
+@handles(
+    "adaptive_max_pool1d",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool3d",
+    makes="opaque select, opaque data",
+)
 def adaptive_max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An opaque join that selects one value of each adaptive window."""
     axes = _adaptive(node, bound["self"])

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
+# what every product may make, whichever side is constant
+PRODUCT = "dense weight, dense fixed, convolution weight, convolution fixed, opaque data"
+
 
 def _pair(
     run: Interpreter,
@@ -80,7 +83,7 @@ def _as_matrices(run: Interpreter, a: Any, b: Any) -> tuple[Factor, Factor, str]
     return Factor(a, leads[0] + rows + "k"), Factor(b, leads[1] + "k" + columns), out
 
 
-@handles("linear")
+@handles("linear", makes=f"{PRODUCT}, diagonal identity")
 def linear(run: Interpreter, node: Node, bound: Bound) -> Any:
     """``input @ weight.T + bias`` at every position."""
     x, w, b = bound["input"], bound["weight"], bound.get("bias")
@@ -89,14 +92,21 @@ def linear(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _pair(run, node, Factor(x, lead + "i"), Factor(w, columns + "i"), lead + columns, bias=b)
 
 
-@handles("mm", "bmm", "matmul", "linalg_matmul", "mv", "dot", "vdot")
+@handles("mm", "bmm", "matmul", "linalg_matmul", "mv", "dot", "vdot", makes=PRODUCT)
 def matmul(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A product with a matrix or a vector of weights on either side."""
     a, b = list(bound.values())[:2]
     return _pair(run, node, *_as_matrices(run, a, b))
 
 
-@handles("addmm", "addmv", "baddbmm", "addbmm", "addr")
+@handles(
+    "addmm",
+    "addmv",
+    "baddbmm",
+    "addbmm",
+    "addr",
+    makes=f"{PRODUCT}, diagonal identity, diagonal scale",
+)
 def added_product(run: Interpreter, node: Node, bound: Bound) -> Any:
     """``beta * self + alpha * (a @ b)``; `addbmm` sums over its matrices as well."""
     bias, a, b = list(bound.values())[:3]
@@ -114,7 +124,7 @@ def added_product(run: Interpreter, node: Node, bound: Bound) -> Any:
     return _pair(run, node, *factors, bias=bias, alpha=bound.get("alpha", 1))
 
 
-@handles("outer", "ger", "inner", "tensordot", "kron")
+@handles("outer", "ger", "inner", "tensordot", "kron", makes=f"{PRODUCT}, diagonal scale")
 def spelled(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Products whose axes follow from the ranks of their operands."""
     a, b = list(bound.values())[:2]
@@ -122,7 +132,7 @@ def spelled(run: Interpreter, node: Node, bound: Bound) -> Any:
     first, second = labels(m), labels(n, m)
     match opname(node):
         case "inner":
-            second = second[:-1] + first[-1:]
+            second = second[:-1] + first[-1:] if m and n else second
             out = first[:-1] + second[:-1] if m and n else first + second
         case "tensordot":
             pairs = list(zip(bound["dims_self"], bound["dims_other"], strict=True))
@@ -139,7 +149,7 @@ def spelled(run: Interpreter, node: Node, bound: Bound) -> Any:
     return None if ids is None else ids.reshape(node.meta["val"].shape)
 
 
-@handles("bilinear")
+@handles("bilinear", makes=PRODUCT)
 def bilinear(run: Interpreter, node: Node, bound: Bound) -> Any:
     """``x1' W x2``: linear in one side where the other is constant."""
     sides = {"i": bound["input1"], "j": bound["input2"]}
@@ -165,7 +175,7 @@ def bilinear(run: Interpreter, node: Node, bound: Bound) -> Any:
     return contraction(run, node, x, Factor(product.value, axes), lead + "o", bias=bias)
 
 
-@handles("linalg_multi_dot", "chain_matmul")
+@handles("linalg_multi_dot", "chain_matmul", makes=PRODUCT)
 def chain(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A chain of matrices around one activity: a layer for each."""
     matrices = bound["tensors"] if "tensors" in bound else bound["matrices"]
@@ -183,7 +193,7 @@ def chain(run: Interpreter, node: Node, bound: Bound) -> Any:
 # -- einsum ---------------------------------------------------------------------------------------
 
 
-@handles("einsum")
+@handles("einsum", makes=f"{PRODUCT}, diagonal scale")
 def einsum(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Any number of constants around one activity: a layer for each, those that it meets first.
 

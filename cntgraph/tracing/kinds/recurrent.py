@@ -292,7 +292,13 @@ KINDS: dict[str, tuple[type[Step], int]] = {
 }
 
 
-@handles("lstm", "gru", "rnn_tanh", "rnn_relu")
+@handles(
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    makes="dense weight, diagonal identity, diagonal scale, opaque data",
+)
 def unrolled(run: Interpreter, node: Node, bound: Bound) -> Any:
     """All steps of all layers and directions; the outputs, then the last state of each."""
     weights = _grouped(bound)
@@ -318,7 +324,13 @@ def unrolled(run: Interpreter, node: Node, bound: Bound) -> Any:
     return [x.transpose(0, 1) if bound["batch_first"] else x, *finals]
 
 
-@handles("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+@handles(
+    "lstm_cell",
+    "gru_cell",
+    "rnn_tanh_cell",
+    "rnn_relu_cell",
+    makes="dense weight, diagonal identity, diagonal scale, opaque data",
+)
 def cell(run: Interpreter, node: Node, bound: Bound) -> Any:
     """One step of a loop that the user wrote."""
     weights = Weights(bound["w_ih"], bound["w_hh"], bound.get("b_ih"), bound.get("b_hh"))

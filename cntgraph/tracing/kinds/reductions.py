@@ -32,7 +32,7 @@ __all__: list[str] = []
 UNITS = 4096  # inputs of a map that is applied to one unit vector after another
 
 
-@handles("sum", "mean")
+@handles("sum", "mean", makes="fixed fixed, opaque data")
 def total(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Over any axes: one window over all that is reduced, for each value that is kept."""
     if not floating(node.args[0]):
@@ -46,7 +46,7 @@ def total(run: Interpreter, node: Node, bound: Bound) -> Any:
     return along_axes(run, node, turned, [_whole(count)], every(count, share))
 
 
-@handles("trace")
+@handles("trace", makes="fixed fixed, opaque data")
 def trace(run: Interpreter, node: Node, bound: Bound) -> Any:
     """The sum of the diagonal."""
     diagonal = bound["self"].diagonal()
@@ -55,7 +55,7 @@ def trace(run: Interpreter, node: Node, bound: Bound) -> Any:
     return along_axes(run, node, diagonal, [_whole(len(diagonal))], every(len(diagonal), 1.0))
 
 
-@handles("amax", "amin", "max", "min", "aminmax")
+@handles("amax", "amin", "max", "min", "aminmax", makes="opaque select, opaque data")
 def extreme(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An opaque join that selects one of the values that are reduced."""
     if "other" in bound:
@@ -69,7 +69,7 @@ def extreme(run: Interpreter, node: Node, bound: Bound) -> Any:
     return select(run, node, given, pattern, values)
 
 
-@handles("cumsum", "diff")
+@handles("cumsum", "diff", makes="fixed fixed, opaque data")
 def along_one_axis(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links from the matrix of the operator along its axis."""
     if not floating(node.args[0]):
@@ -97,7 +97,9 @@ def along_one_axis(run: Interpreter, node: Node, bound: Bound) -> Any:
     return summed(run, node, x, pattern, literal(torch.from_numpy(found[1].repeat(inner))))
 
 
-@handles("trapezoid", "cumulative_trapezoid", "affine_grid_generator", "kron")
+@handles(
+    "trapezoid", "cumulative_trapezoid", "affine_grid_generator", makes="fixed fixed, opaque data"
+)
 def linear_map(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links of an operator that is linear in its one activity, by its unit vectors."""
     (name, *others) = [n for n, value in bound.items() if activity(value)]
@@ -125,7 +127,7 @@ def linear_map(run: Interpreter, node: Node, bound: Bound) -> Any:
     return summed(run, node, x, product_pattern([found[0]], 1), weight)
 
 
-@handles("col2im")
+@handles("col2im", makes="fixed fixed")
 def fold(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A sum over overlapping windows: where im2col takes from, col2im brings back to."""
     x, (height, width) = bound["self"], bound["output_size"]

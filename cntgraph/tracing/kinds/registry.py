@@ -7,10 +7,12 @@ or None to leave the node to the opaque join.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cntgraph.network.blocks import LINK_KINDS
 from cntgraph.network.expressions import Expression, literal
 from cntgraph.tracing.interpreting import ONE
 
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     from cntgraph.tracing.interpreting import Interpreter
 
 __all__ = [
+    "DECLARED",
     "HANDLERS",
     "Bound",
+    "Declared",
+    "Made",
     "activity",
     "as_expression",
     "constant",
@@ -29,27 +34,60 @@ __all__ = [
     "factor_of",
     "first_of",
     "handles",
+    "made",
     "op_name",
     "opname",
     "real",
     "trained",
 ]
 
+BLOCK_KINDS = ("dense", "convolution", "diagonal", "fixed", "opaque")
+
 Bound = dict[str, Any]
 Handler = Callable[["Interpreter", "Node", Bound], Any]
+Made = tuple[str, str]  # a kind of block and a kind of its links: ("dense", "weight")
 
 HANDLERS: dict[str, Handler] = {}
+DECLARED: dict[str, list[Declared]] = {}
 
 
-def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Register a handler for operators of these names; one that declines leaves it to the next."""
+@dataclass(frozen=True, eq=False)
+class Declared:
+    """A handler, what it becomes in the words of its docstring, and the blocks it may make."""
+
+    handler: Handler
+    makes: tuple[Made, ...]
+
+    @property
+    def becomes(self) -> str:
+        """The first line of the handler's docstring."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
+
+
+def handles(*names: str, makes: str) -> Callable[[Handler], Handler]:
+    """Register a handler for operators of these names; one that declines leaves it to the next.
+
+    ``makes`` are the blocks that it may make, the opaque join of what it declines among them:
+    ``"dense weight, opaque data"``. What only moves ids makes none.
+    """
 
     def register(handler: Handler) -> Handler:
+        declared = Declared(handler, made(makes))
         for name in names:
+            DECLARED.setdefault(name, []).append(declared)
             HANDLERS[name] = _in_turn(HANDLERS[name], handler) if name in HANDLERS else handler
         return handler
 
     return register
+
+
+def made(spelled: str) -> tuple[Made, ...]:
+    """``(("dense", "weight"), ("opaque", "data"))`` of ``"dense weight, opaque data"``."""
+    pairs = [tuple(pair.split()) for pair in spelled.split(",") if pair]
+    wrong = [p for p in pairs if len(p) != 2 or p[0] not in BLOCK_KINDS or p[1] not in LINK_KINDS]
+    if wrong:
+        raise ValueError(f"{wrong} in {spelled!r}: a kind of block, then a kind of link")
+    return tuple((block, link) for block, link in pairs)
 
 
 def _in_turn(first: Handler, second: Handler) -> Handler:

@@ -32,6 +32,7 @@ __all__: list[str] = []
     "_upsample_nearest_exact1d",
     "_upsample_nearest_exact2d",
     "_upsample_nearest_exact3d",
+    makes="",
 )
 def nearest(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Values move and none is changed: the operator runs on the ids, exact as float64."""
@@ -48,6 +49,7 @@ def nearest(run: Interpreter, node: Node, bound: Bound) -> Any:
     "_upsample_bilinear2d_aa",
     "_upsample_bicubic2d_aa",
     "_upsample_lanczos2d_aa",
+    makes="fixed fixed, opaque data",
 )
 def interpolation(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links: the product of one small matrix for each axis."""
@@ -93,7 +95,7 @@ def _scales(bound: Bound, n: int) -> list[float | None]:
     return given if len(given) == n else [None] * n
 
 
-@handles("grid_sampler", "grid_sampler_2d", "grid_sampler_3d")
+@handles("grid_sampler", "grid_sampler_2d", "grid_sampler_3d", makes="fixed fixed, opaque data")
 def grid_sampler(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links where the grid belongs to the architecture, the same for every channel."""
     x, grid = bound["input"], bound["grid"]

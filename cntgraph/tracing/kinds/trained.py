@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 
-@handles("conv1d", "conv2d", "conv3d", "convolution")
+@handles(
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "convolution",
+    makes="convolution weight, convolution fixed, opaque data",
+)
 def convolution(run: Interpreter, node: Node, bound: Bound) -> Any:
     """A convolution over one to three axes with any stride, padding, dilation and groups."""
     x, w, b = bound["input"], bound["weight"], bound.get("bias")
@@ -49,7 +55,12 @@ def convolution(run: Interpreter, node: Node, bound: Bound) -> Any:
     return run.linear(node, x, op, w, bias=b)
 
 
-@handles("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@handles(
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    makes="convolution weight, convolution fixed, opaque data",
+)
 def transposed_convolution(run: Interpreter, node: Node, bound: Bound) -> Any:
     """The adjoint of a convolution."""
     return convolution(run, node, {**bound, "transposed": True})
