@@ -5,6 +5,7 @@ The first word of a case is the operator; `docs/operators.md` names these cases 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ class Weighted(nn.Module):
         self.function = function
         for name, value in tensors.items():
             if isinstance(value, Tensor):
-                self.register_buffer(name, value)
+                self.register_buffer(name, value.clone())
             else:
                 whole = isinstance(value, nn.Module)
                 setattr(self, name, value if whole else nn.Parameter(torch.ones(value)))
@@ -41,6 +42,7 @@ class Case:
 
     model: nn.Module | Callable[[Tensor], Any]
     example: Tensor
+    instead: str = ""  # the operator that the same module becomes on another machine
 
 
 def case(model, shape=ROW):
@@ -75,6 +77,7 @@ places = torch.tensor([2, 0, 1, 2])
 mask = torch.tensor([True, False, True, True, False, False])
 number = torch.arange(1.0, 7)
 square = torch.tensor([[0.5, 0.0, 2.0], [0.0, 1.5, 0.0], [3.0, 0.25, 0.0]])
+fourth, thirds = torch.full((2, 6, 3), 0.25), torch.arange(18.0).reshape(2, 3, 3)
 turn = torch.tensor([[[0.75, 0.25, 0.125], [-0.25, 0.875, 0.0]]])
 grid = F.affine_grid(turn, (1, 2, 3, 3), align_corners=False)
 steps = F.affine_grid(torch.eye(3, 4)[None] * 0.5, (1, 2, 2, 2, 2), align_corners=False)
@@ -90,15 +93,15 @@ def twice(m, x):
 PRODUCTS = {
     "linear": held(lambda m, x: F.linear(x, m.w, m.b), ROWS, w=(4, 3), b=(4,)),
     "linear of a constant": held(lambda m, x: F.linear(m.w, x[0], m.b), ROWS, w=(4, 3), b=(2,)),
-    "linear by a fixed matrix": held(lambda m, x: F.linear(x, m.w), ROWS, w=square),
-    "linear of a fixed matrix": held(lambda m, x: F.linear(m.w, x[0]), ROWS, w=square),
+    "linear by a fixed matrix": case(lambda x: F.linear(x, square.to(x)), ROWS),
+    "linear of a fixed matrix": case(lambda x: F.linear(square.to(x), x[0]), ROWS),
     "linear onto activities": held(lambda m, x: F.linear(x, m.w, x[0, 0]), ROWS, w=(3, 3)),
     "linear of activities": case(lambda x: F.linear(x, x[0]), ROWS),
     "mm": held(lambda m, x: torch.mm(x, m.w), w=(6, 4)),
     "bmm": held(lambda m, x: torch.bmm(x, m.w), ROWS, w=(1, 3, 4)),
     "matmul": held(lambda m, x: torch.matmul(m.w, x), ROWS, w=(4, 2)),
-    "matmul by a fixed matrix": held(lambda m, x: x @ m.w, ROWS, w=square),
-    "matmul of a fixed matrix": held(lambda m, x: m.w @ x[0].t(), ROWS, w=square),
+    "matmul by a fixed matrix": case(lambda x: x @ square.to(x), ROWS),
+    "matmul of a fixed matrix": case(lambda x: square.to(x) @ x[0].t(), ROWS),
     "matmul of activities": case(lambda x: x @ x.transpose(1, 2), ROWS),
     "linalg_matmul": held(lambda m, x: torch.linalg.matmul(x, m.w), ROWS, w=(3, 4)),
     "mv": held(lambda m, x: torch.mv(m.w, x[0]), w=(4, 6)),
@@ -107,10 +110,10 @@ PRODUCTS = {
     "addmm": held(lambda m, x: torch.addmm(m.b, x, m.w, beta=2, alpha=3), w=(6, 4), b=(4,)),
     "addmm onto activities": held(lambda m, x: torch.addmm(x, x, m.w, beta=2), w=(6, 6)),
     "addmm by a fixed matrix": held(
-        lambda m, x: torch.addmm(m.b, x[0], m.w), ROWS, w=square, b=(3,)
+        lambda m, x: torch.addmm(m.b, x[0], square.to(x)), ROWS, b=(3,)
     ),
     "addmm of a fixed matrix": held(
-        lambda m, x: torch.addmm(m.b, m.w, x[0].t()), ROWS, w=square, b=(2,)
+        lambda m, x: torch.addmm(m.b, square.to(x), x[0].t()), ROWS, b=(2,)
     ),
     "addmm of activities": held(lambda m, x: torch.addmm(m.b, x[0], x[0].t()), ROWS, b=(2,)),
     "addmv": held(lambda m, x: torch.addmv(m.b, m.w, x[0]), w=(4, 6), b=(4,)),
@@ -118,10 +121,11 @@ PRODUCTS = {
     "addbmm": held(lambda m, x: torch.addbmm(m.b, x, m.w), ROWS, w=(1, 3, 4), b=(4,)),
     "addr": held(lambda m, x: torch.addr(m.b, x[0], m.w), w=(3,), b=(3,)),
     "outer": held(lambda m, x: torch.outer(x[0], m.w), w=(3,)),
-    "outer with a fixed vector": held(lambda m, x: torch.outer(x[0], m.w), w=number),
+    "outer by a fixed vector": case(lambda x: torch.outer(x[0], number.to(x))),
     "ger": held(lambda m, x: torch.ger(m.w, x[0]), w=(3,)),
+    "ger of a fixed vector": case(lambda x: torch.ger(number.to(x), x[0])),
     "inner": held(lambda m, x: torch.inner(m.w, x[0]), ROWS, w=(4, 3)),
-    "inner by a fixed matrix": held(lambda m, x: torch.inner(x[0], m.w), ROWS, w=square),
+    "inner by a fixed matrix": case(lambda x: torch.inner(x[0], square.to(x)), ROWS),
     "inner of activities": case(lambda x: torch.inner(x[0], x[0]), ROWS),
     "inner with a number": held(lambda m, x: torch.inner(x[0], m.w), w=()),
     "tensordot": held(
@@ -129,6 +133,13 @@ PRODUCTS = {
     ),
     "kron": held(lambda m, x: torch.kron(m.w, x[0]), ROWS, w=(2, 3)),
     "bilinear": held(lambda m, x: F.bilinear(x, m.v, m.w, m.b), w=(4, 6, 2), b=(4,), v=(1, 2)),
+    "bilinear by position": held(
+        lambda m, x: F.bilinear(x, m.v, m.w), ROWS, w=(4, 3, 2), v=(1, 2, 2)
+    ),
+    "bilinear by a fixed weight": case(lambda x: F.bilinear(x, square.to(x)[:1], fourth.to(x))),
+    "bilinear by fixed weights": case(
+        lambda x: F.bilinear(x, square.to(x)[None, :2], thirds.to(x)), ROWS
+    ),
     "bilinear of activities": held(lambda m, x: F.bilinear(x, x, m.w), w=(4, 6, 6)),
     "linalg_multi_dot": held(
         lambda m, x: torch.linalg.multi_dot([m.w, x[0], m.v]), ROWS, w=(4, 2), v=(3, 5)
@@ -136,21 +147,19 @@ PRODUCTS = {
     "linalg_multi_dot of activities": held(
         lambda m, x: torch.linalg.multi_dot([x[0], x[0].t(), m.w]), ROWS, w=(2, 2)
     ),
-    "linalg_multi_dot by fixed matrices": held(
-        lambda m, x: torch.linalg.multi_dot([m.w, x[0].t(), m.v]), ROWS, w=square, v=torch.eye(2)
+    "linalg_multi_dot by fixed matrices": case(
+        lambda x: torch.linalg.multi_dot([square.to(x), x[0].t(), square.to(x)[:2, :2]]), ROWS
     ),
     "chain_matmul": held(
         lambda m, x: aten.chain_matmul([x[0], m.w, m.v]), ROWS, w=(3, 4), v=(4, 2)
     ),
     "einsum": held(lambda m, x: torch.einsum("bri,hio->bhro", x, m.w), ROWS, w=(2, 3, 4)),
     "einsum by heads": held(lambda m, x: torch.einsum("bhi,hio->bho", x, m.w), ROWS, w=(2, 3, 4)),
-    "einsum by a fixed matrix": held(
-        lambda m, x: torch.einsum("bri,io->bro", x, m.w), ROWS, w=square
-    ),
+    "einsum by a fixed matrix": case(lambda x: torch.einsum("bri,io->bro", x, square.to(x)), ROWS),
     "einsum in place": held(lambda m, x: torch.einsum("bri,i->bri", x, m.w), ROWS, w=(3,)),
     "einsum alone": case(lambda x: torch.einsum("brr->b", x), (1, 3, 3)),
-    "einsum by fixed heads": held(
-        lambda m, x: torch.einsum("bri,rio->bro", x, m.w), (1, 3, 3), w=torch.eye(3).repeat(3, 1, 1)
+    "einsum by fixed heads": case(
+        lambda x: torch.einsum("bri,rio->bro", x, square.to(x).repeat(3, 1, 1)), (1, 3, 3)
     ),
     "einsum of activities": held(
         lambda m, x: torch.einsum("bri,bsi,sr->br", x, x, m.w), ROWS, w=(2, 2)
@@ -160,8 +169,8 @@ CONVOLUTIONS = {
     "conv1d": case(nn.Conv1d(2, 3, 2, padding="same", dilation=2), SEQUENCE),
     "conv2d": case(nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2), IMAGE),
     "conv3d": case(nn.Conv3d(2, 2, 2), VOLUME),
-    "conv2d by a fixed kernel": held(
-        lambda m, x: F.conv2d(x, m.w, groups=2), IMAGE, w=torch.full((2, 1, 2, 2), 0.25)
+    "conv2d by a fixed kernel": case(
+        lambda x: F.conv2d(x, square.to(x).repeat(2, 1, 1, 1), groups=2), IMAGE
     ),
     "conv2d by activities": case(lambda x: F.conv2d(x[:, :1], x[:, 1:, :2, :2]), IMAGE),
     "convolution": held(
@@ -173,10 +182,16 @@ CONVOLUTIONS = {
     "conv_transpose1d": case(nn.ConvTranspose1d(2, 3, 2, stride=2), SEQUENCE),
     "conv_transpose2d": case(nn.ConvTranspose2d(2, 2, 3, 2, 1, 1, groups=2), IMAGE),
     "conv_transpose3d": case(nn.ConvTranspose3d(2, 1, 2), VOLUME),
+    "conv_transpose1d by a fixed kernel": case(
+        lambda x: F.conv_transpose1d(x, square.to(x)[:2, None]), SEQUENCE
+    ),
+    "conv_transpose1d by activities": case(
+        lambda x: F.conv_transpose1d(x, x[0, :, None, :2]), SEQUENCE
+    ),
 }
 EMBEDDINGS = {
     "embedding": looked_up(lambda m, x: F.embedding(x, m.w), w=(5, 4)),
-    "embedding by a fixed table": looked_up(lambda m, x: F.embedding(x, m.w), 3, w=square),
+    "embedding by a fixed table": looked_up(lambda m, x: F.embedding(x, square), 3),
     "embedding and its tokens": looked_up(
         lambda m, x: F.embedding(x, m.w) + x[..., None], w=(5, 4)
     ),
@@ -184,10 +199,14 @@ EMBEDDINGS = {
     "one_hot": looked_up(lambda m, x: F.one_hot(x, 5) + x[..., None]),
     "index by tokens": looked_up(lambda m, x: m.w[:, x[0]], w=(4, 5)),
     "index_select by tokens": looked_up(lambda m, x: m.w.index_select(1, x[0]), w=(4, 5)),
-    "index_select by fixed tokens": looked_up(lambda m, x: m.w.index_select(0, x[0]), 3, w=square),
+    "index_select of rows": looked_up(lambda m, x: m.w.index_select(0, x[0]), w=(5, 4)),
+    "index_select of fixed rows": looked_up(lambda m, x: square.index_select(0, x[0]), 3),
+    "index_select of fixed columns": looked_up(lambda m, x: square.index_select(1, x[0]), 3),
     "take by tokens": looked_up(lambda m, x: torch.take(m.w, x), w=(5,)),
-    "take by fixed tokens": looked_up(lambda m, x: torch.take(m.w, x) * x, w=number),
+    "take of fixed numbers": looked_up(lambda m, x: torch.take(number, x)),
     "gather by tokens": looked_up(lambda m, x: m.w.gather(1, x), w=(1, 5)),
+    "gather in each row": looked_up(lambda m, x: m.w.gather(1, x.repeat(2, 1)), w=(2, 5)),
+    "gather in each fixed row": looked_up(lambda m, x: square.gather(1, x.repeat(3, 1)), 3),
     "take_along_dim by tokens": looked_up(lambda m, x: m.w.take_along_dim(x, 1), w=(1, 5)),
     "gather by computed places": case(lambda x: x.gather(1, x.topk(2)[1])),
     "index by computed places": case(lambda x: x[0][x[0].topk(2)[1]]),
@@ -195,7 +214,9 @@ EMBEDDINGS = {
     "embedding_bag of shares": looked_up(
         lambda m, x: F.embedding_bag(x, m.w, per_sample_weights=m.s, mode="sum"), w=(5, 4), s=(1, 3)
     ),
-    "embedding_bag by a fixed table": looked_up(lambda m, x: F.embedding_bag(x, m.w), 3, w=square),
+    "embedding_bag by a fixed table": looked_up(
+        lambda m, x: F.embedding_bag(x, square, mode="sum"), 3
+    ),
     "embedding_bag of the largest": looked_up(
         lambda m, x: F.embedding_bag(x, m.w, mode="max"), w=(5, 4)
     ),
@@ -208,7 +229,8 @@ EMBEDDINGS = {
     **{
         name: looked_up(
             lambda m, x, n=name: getattr(aten, n)(m.w, x[0], torch.tensor([0, 2]), False, 0)[0],
-            w=(5, 4),
+            3,
+            w=square,
         )
         for name in ("_embedding_bag", "_embedding_bag_forward_only")
     },
@@ -224,16 +246,26 @@ RECURRENT = {
     "rnn_relu_cell": held(twice, ROWS, net=nn.RNNCell(3, 2, nonlinearity="relu")),
 }
 NORMS = {
-    "batch_norm": case(nn.BatchNorm2d(2), IMAGE),
-    "batch_norm of this batch": case(nn.BatchNorm2d(2, track_running_stats=False), IMAGE),
-    "batch_norm of this batch, shifted": held(
+    "_native_batch_norm_legit_no_training": case(nn.BatchNorm2d(2), IMAGE),
+    "_native_batch_norm_legit": case(nn.BatchNorm2d(2, track_running_stats=False), IMAGE),
+    "_native_batch_norm_legit shifted": held(
         lambda m, x: F.batch_norm(x, None, None, bias=m.b, training=True), IMAGE, b=(2,)
     ),
-    "batch_norm by activities": case(lambda x: F.batch_norm(x, x[0, :, 0, 0], number[:2]), IMAGE),
+    "_native_batch_norm_legit_no_training by activities": case(
+        lambda x: F.batch_norm(x, x[0, :, 0, 0], number[:2].to(x.dtype)), IMAGE
+    ),
+    **{
+        f"{name}_batch_norm": Case(
+            nn.BatchNorm2d(2, eps=0.25), torch.zeros(IMAGE), f"{name}_batch_norm"
+        )
+        for name in ("cudnn", "miopen")
+    },
     "instance_norm": case(nn.InstanceNorm2d(2, affine=True), IMAGE),
     "instance_norm recorded": case(nn.InstanceNorm2d(2, track_running_stats=True), IMAGE),
     "instance_norm by activities": case(lambda x: F.instance_norm(x, weight=x[0, :, 0, 0]), IMAGE),
     "instance_norm shifted": held(lambda m, x: F.instance_norm(x, bias=m.b), IMAGE, b=(2,)),
+    "group_norm by activities": case(lambda x: F.group_norm(x, 1, x[0, :, 0, 0]), IMAGE),
+    "layer_norm by activities": case(lambda x: F.layer_norm(x, [4], x[0, 0, 0]), IMAGE),
     "group_norm": case(nn.GroupNorm(2, 2), IMAGE),
     "group_norm shifted": held(lambda m, x: F.group_norm(x, 1, None, m.b), IMAGE, b=(2,)),
     "layer_norm": case(nn.LayerNorm(4), IMAGE),
@@ -249,36 +281,6 @@ NORMS = {
         b=(2,),
     ),
     "_fused_rms_norm": held(lambda m, x: aten._fused_rms_norm(x, [4], m.w, 1e-5)[0], IMAGE, w=(4,)),
-    "native_batch_norm": held(
-        lambda m, x: aten.native_batch_norm(x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5)[0],
-        IMAGE,
-        w=(2,),
-        b=(2,),
-        c=number[:2],
-        v=number[:2],
-    ),
-    "cudnn_batch_norm": held(
-        lambda m, x: aten.cudnn_batch_norm(x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5)[0],
-        IMAGE,
-        w=(2,),
-        b=(2,),
-        c=number[:2],
-        v=number[:2],
-    ),
-    "miopen_batch_norm": held(
-        lambda m, x: aten.miopen_batch_norm(x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5)[0],
-        IMAGE,
-        w=(2,),
-        b=(2,),
-        c=number[:2],
-        v=number[:2],
-    ),
-    "_native_batch_norm_legit": held(
-        lambda m, x: aten._native_batch_norm_legit.no_stats(x, m.w, m.b, True, 0.1, 1e-5)[0],
-        IMAGE,
-        w=(2,),
-        b=(2,),
-    ),
     "_native_batch_norm_legit_functional": held(
         lambda m, x: aten._native_batch_norm_legit_functional(
             x, m.w, m.b, m.c, m.v, False, 0.1, 1e-5
@@ -289,20 +291,19 @@ NORMS = {
         c=number[:2],
         v=number[:2],
     ),
-    **{
-        name: held(
-            lambda m, x, n=name: getattr(aten, n)(x, m.w, m.b, m.c, m.v, 0.1, 1e-5)[0],
-            IMAGE,
-            w=(2,),
-            b=(2,),
-            c=number[:2],
-            v=number[:2],
-        )
-        for name in ("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
-    },
+    "_batch_norm_no_update": held(
+        lambda m, x: aten._batch_norm_no_update(x, m.w, m.b, m.c, m.v, 0.1, 1e-5)[0],
+        IMAGE,
+        w=(2,),
+        b=(2,),
+        c=number[:2],
+        v=number[:2],
+    ),
 }
 ELEMENTS = {
     "add": halves(torch.add),
+    "add of complex numbers": case(lambda x: (torch.fft.fft(x) + 1j).abs()),
+    "neg of complex numbers": case(lambda x: torch.fft.fft(x).neg().abs()),
     "add a constant": held(lambda m, x: x + m.b, b=(6,)),
     "sub": halves(lambda a, b: torch.sub(a, b, alpha=2)),
     "rsub": halves(torch.rsub),
@@ -352,12 +353,7 @@ ELEMENTS = {
     "prelu by activities": case(lambda x: F.prelu(x, x[0, :1])),
     "rrelu": case(nn.RReLU()),
     "rrelu in training": case(lambda x: F.rrelu(x, 0.25, 0.25, training=True)),
-    "dropout": case(nn.Dropout()),
-    "feature_dropout": case(nn.Dropout2d(), IMAGE),
-    "alpha_dropout": case(nn.AlphaDropout()),
-    "feature_alpha_dropout": case(nn.FeatureAlphaDropout(), IMAGE),
     "native_dropout": case(lambda x: aten.native_dropout(x, 0.5, False)[0]),
-    **each("detach lift positive resolve_conj resolve_neg", lambda f, m, x: f(x)),
     "copy": case(lambda x: aten.copy(x, x.flip(1))),
 }
 MOVED = {
@@ -371,6 +367,7 @@ MOVED = {
         lambda x: x.scatter(1, places[None, :3], x[:, 3:], reduce="multiply")
     ),
     "type_as": case(lambda x: x.type_as(number)),
+    "type_as of a constant": case(lambda x: number.type_as(x) * x),
     "index_put": case(lambda x: x.index_put((places[:1] * 0, places[:1]), x[0, 4:5])),
     "index_put by adding": case(
         lambda x: x.index_put((places * 0, places), x[0, :4], accumulate=True)
@@ -383,12 +380,10 @@ MOVED = {
     "scatter_reduce of products": case(
         lambda x: x.scatter_reduce(1, places[None], x[:, :4], "prod")
     ),
+    "index_add by activities": case(lambda x: x.index_add(1, x.topk(2)[1][0], x[:, :2])),
     "index_add": case(lambda x: x.index_add(1, places, x[:, :4], alpha=3)),
     "index_reduce": case(lambda x: x.new_zeros(1, 3).index_reduce(1, places, x[:, :4], "mean")),
     "index_reduce of products": case(lambda x: x.index_reduce(1, places, x[:, :4], "prod")),
-    **each("_assert_async", lambda f, m, x: (f(x.sum() < 99), x)[1]),
-    **each("_assert_scalar", lambda f, m, x: (f(True, ""), x)[1]),
-    **each("_assert_tensor_metadata", lambda f, m, x: (f(x, [1, 6]), x)[1]),
 }
 POOLING = {
     "avg_pool1d": case(nn.AvgPool1d(2), SEQUENCE),
@@ -419,6 +414,7 @@ REDUCTIONS = {
     "sum": case(lambda x: x.sum((1, 3)), IMAGE),
     "mean": case(lambda x: x.mean(-1), IMAGE),
     "sum of truths": case(lambda x: (x > 0).sum(1)),
+    "trace of truths": case(lambda x: x[0, 0].int().trace(), IMAGE),
     "trace": case(lambda x: x[0, 0].trace(), IMAGE),
     "amax": case(lambda x: x.amax((1, 2)), IMAGE),
     "amin": case(lambda x: x.amin(1), IMAGE),
@@ -469,24 +465,25 @@ RESAMPLING = {
 }
 REINDEXED = {
     **each(
-        """alias clone contiguous detach lift_fresh_copy diag diag_embed diagflat diagonal flatten
-        fliplr flipud linalg_diagonal squeeze t tril triu""",
+        """alias clone detach diag diag_embed diagflat diagonal fliplr flipud squeeze t tril
+        triu""",
         lambda f, m, x: f(x),
         (3, 3),
     ),
     **each(
-        "block_diag broadcast_tensors cat column_stack concat concatenate dstack hstack stack vstack",
-        lambda f, m, x: torch.cat(list(f([x, x + 0 * x]))) if "broadcast" in str(f) else f([x, x]),
+        "block_diag cat column_stack concat concatenate dstack hstack stack vstack",
+        lambda f, m, x: f([x, x]),
     ),
     "as_strided": case(lambda x: torch.as_strided(x, (2, 2), (1, 2))),
     **each("_reshape_alias", lambda f, m, x: f(x, [2, 3], [3, 1])),
-    **each("reshape view _unsafe_view", lambda f, m, x: f(x, [2, 3])),
-    **each("broadcast_to expand repeat tile", lambda f, m, x: f(x, [2, 6])),
-    **each("expand_as", lambda f, m, x: f(x[:, :1], x)),
+    **each("broadcast_tensors", lambda f, m, x: f([x, x[:, :1]])[1]),
+    "reshape": held(lambda m, x: torch.einsum("bhi,hio->bho", x, m.w), ROWS, w=(2, 3, 4)),
+    **each("view _unsafe_view", lambda f, m, x: f(x, [2, 3])),
+    **each("expand repeat tile", lambda f, m, x: f(x, [2, 6])),
     **each("pixel_shuffle", lambda f, m, x: f(x, 2), (1, 4, 2, 3)),
     **each("pixel_unshuffle", lambda f, m, x: f(x, 2), (1, 1, 4, 2)),
     **each("channel_shuffle native_channel_shuffle", lambda f, m, x: f(x, 2), (1, 4, 2, 3)),
-    **each("chunk unsafe_chunk split unsafe_split", lambda f, m, x: f(x, 3, 1)[1]),
+    **each("split unsafe_split", lambda f, m, x: f(x, 3, 1)[1]),
     **each("split_with_sizes unsafe_split_with_sizes", lambda f, m, x: f(x, [2, 4], 1)[1]),
     **each("constant_pad_nd pad", lambda f, m, x: f(x, [1, 2])),
     **each("reflection_pad1d replication_pad1d", lambda f, m, x: f(x, [1, 2]), SEQUENCE),
@@ -499,19 +496,17 @@ REINDEXED = {
     **each("im2col", lambda f, m, x: f(x, [2, 2], [1, 1], [1, 1], [1, 1]), IMAGE),
     **each("index", lambda f, m, x: f(x, [None, places])),
     **each("index_select", lambda f, m, x: f(x, 1, places)),
-    **each("movedim swapaxes transpose", lambda f, m, x: f(x, 1, 2), IMAGE),
-    **each("narrow", lambda f, m, x: f(x, 1, 2, 3)),
+    **each("transpose", lambda f, m, x: f(x, 1, 2), IMAGE),
     **each("permute", lambda f, m, x: f(x, [0, 3, 1, 2]), IMAGE),
     **each("roll", lambda f, m, x: f(x, [1], [1])),
     **each("rot90", lambda f, m, x: f(x), (2, 3)),
     **each("select", lambda f, m, x: f(x, 1, 2)),
     **each("slice", lambda f, m, x: f(x, 1, 2, 5)),
-    **each("to _to_copy", lambda f, m, x: f(x, dtype=torch.float64)),
-    "_to_copy of truths": case(lambda x: (x > 0).double()),
+    **each("_to_copy", lambda f, m, x: f(x, dtype=torch.float64)),
     **each("unbind", lambda f, m, x: f(x, 1)[2]),
-    **each("unflatten", lambda f, m, x: f(x, 1, [2, 3])),
     **each("unfold", lambda f, m, x: f(x, 1, 3, 2)),
     **each("unsqueeze", lambda f, m, x: f(x, 1)),
+    "pad by a number": case(lambda x: F.pad(x, (1, 1), value=2.0)),
     "_to_copy to integers": case(lambda x: x.int()),
 }
 ACTIVATIONS = {
@@ -522,4 +517,132 @@ ACTIVATIONS = {
         lambda f, m, x: f(x),
     ),
     "threshold": case(nn.Threshold(0.5, -1)),
+}
+
+
+def after(first, module, shape=ROW):
+    """A module behind another, so that it has sums to be applied to."""
+    return case(nn.Sequential(OrderedDict(before=first, module=module)), shape)
+
+
+def attending(m, x):
+    return m.module(x, x, x)[0]
+
+
+MODULES = {
+    "Linear": [case(nn.Linear(6, 4))],
+    "Bilinear": [held(lambda m, x: m.module(x, x), module=nn.Bilinear(6, 6, 2))],
+    "Conv1d, Conv2d, Conv3d": [
+        case(nn.Conv1d(2, 3, 2), SEQUENCE),
+        case(nn.Conv2d(2, 2, 3, padding="same", padding_mode="reflect"), IMAGE),
+        case(nn.Conv3d(2, 3, 2, stride=2, groups=1), VOLUME),
+    ],
+    "ConvTranspose1d, ConvTranspose2d, ConvTranspose3d": [
+        case(nn.ConvTranspose1d(2, 3, 2), SEQUENCE),
+        case(nn.ConvTranspose2d(2, 3, 2), IMAGE),
+        case(nn.ConvTranspose3d(2, 3, 2), VOLUME),
+    ],
+    "Embedding": [looked_up(lambda m, x: m.module(x), module=nn.Embedding(5, 4))],
+    "EmbeddingBag": [looked_up(lambda m, x: m.module(x), module=nn.EmbeddingBag(5, 4))],
+    "LSTM": [held(lambda m, x: m.module(x)[0], (2, 1, 3), module=nn.LSTM(3, 2))],
+    "GRU": [held(lambda m, x: m.module(x)[0], (2, 1, 3), module=nn.GRU(3, 2))],
+    "RNN": [held(lambda m, x: m.module(x)[0], (2, 1, 3), module=nn.RNN(3, 2))],
+    "LSTMCell": [held(lambda m, x: m.module(x)[0], (1, 3), module=nn.LSTMCell(3, 2))],
+    "GRUCell": [held(lambda m, x: m.module(x), (1, 3), module=nn.GRUCell(3, 2))],
+    "RNNCell": [held(lambda m, x: m.module(x), (1, 3), module=nn.RNNCell(3, 2))],
+    "MultiheadAttention": [
+        held(attending, (1, 3, 4), module=nn.MultiheadAttention(4, 2, batch_first=True))
+    ],
+    "TransformerEncoderLayer": [
+        case(nn.TransformerEncoderLayer(4, 2, 6, batch_first=True), (1, 3, 4))
+    ],
+    "BatchNorm1d, BatchNorm2d, BatchNorm3d": [
+        case(nn.BatchNorm1d(6)),
+        case(nn.BatchNorm2d(2), IMAGE),
+        case(nn.BatchNorm3d(2), VOLUME),
+    ],
+    "BatchNorm2d after Conv2d": [after(nn.Conv2d(2, 4, 2), nn.BatchNorm2d(4), IMAGE)],
+    "LayerNorm, RMSNorm": [case(nn.LayerNorm(6)), case(nn.RMSNorm(6))],
+    "GroupNorm, InstanceNorm2d": [
+        case(nn.GroupNorm(2, 2), IMAGE),
+        case(nn.InstanceNorm2d(2, affine=True), IMAGE),
+    ],
+    "LayerNorm without weights": [case(nn.LayerNorm(6, elementwise_affine=False))],
+    "ReLU, GELU, SiLU, Tanh, Sigmoid ...": [
+        after(nn.Linear(6, 4), activation())
+        for activation in (
+            *(nn.ReLU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.ELU, nn.SELU, nn.CELU, nn.ReLU6),
+            *(nn.LeakyReLU, nn.RReLU, nn.Hardswish, nn.Hardsigmoid, nn.Hardtanh, nn.Mish),
+            *(nn.Softplus, nn.LogSigmoid),
+        )
+    ],
+    "Softmax, LogSoftmax, PReLU": [
+        after(nn.Linear(6, 4), activation)
+        for activation in (nn.Softmax(-1), nn.LogSoftmax(-1), nn.PReLU())
+    ],
+    "Softsign": [after(nn.Linear(6, 4), nn.Softsign())],
+    "GLU": [after(nn.Linear(6, 4), nn.GLU())],
+    "AvgPool1d, AvgPool2d, AvgPool3d": [
+        case(nn.AvgPool1d(2), SEQUENCE),
+        case(nn.AvgPool2d(2), IMAGE),
+        case(nn.AvgPool3d(2), VOLUME),
+    ],
+    "AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveAvgPool3d": [
+        case(nn.AdaptiveAvgPool1d(2), SEQUENCE),
+        case(nn.AdaptiveAvgPool2d(1), IMAGE),
+        case(nn.AdaptiveAvgPool3d(2), VOLUME),
+    ],
+    "MaxPool1d, MaxPool2d, MaxPool3d": [
+        case(nn.MaxPool1d(2), SEQUENCE),
+        case(nn.MaxPool2d(2), IMAGE),
+        case(nn.MaxPool3d(2), VOLUME),
+    ],
+    "AdaptiveMaxPool1d, AdaptiveMaxPool2d, AdaptiveMaxPool3d": [
+        case(nn.AdaptiveMaxPool1d(2), SEQUENCE),
+        case(nn.AdaptiveMaxPool2d(2), IMAGE),
+        case(nn.AdaptiveMaxPool3d(2), VOLUME),
+    ],
+    "Upsample(mode='nearest')": [
+        case(nn.Upsample(scale_factor=2), shape) for shape in (SEQUENCE, IMAGE, VOLUME)
+    ],
+    "Upsample(mode='linear', 'bilinear', 'bicubic', 'trilinear')": [
+        case(nn.Upsample(scale_factor=1.5, mode=mode), shape)
+        for mode, shape in (
+            ("linear", SEQUENCE),
+            ("bilinear", IMAGE),
+            ("bicubic", IMAGE),
+            ("trilinear", VOLUME),
+        )
+    ],
+    "PixelShuffle, PixelUnshuffle, ChannelShuffle": [
+        case(nn.PixelShuffle(2), (1, 4, 2, 3)),
+        case(nn.PixelUnshuffle(2), (1, 1, 4, 2)),
+        case(nn.ChannelShuffle(2), (1, 4, 2, 3)),
+    ],
+    "Flatten, Unflatten, Identity, Unfold": [
+        case(nn.Flatten(), IMAGE),
+        case(nn.Unflatten(1, (2, 3))),
+        case(nn.Identity()),
+        case(nn.Unfold(2), IMAGE),
+    ],
+    "Dropout, Dropout2d, AlphaDropout": [
+        case(nn.Dropout()),
+        case(nn.Dropout2d(), IMAGE),
+        case(nn.AlphaDropout()),
+    ],
+    "ZeroPad2d, ReflectionPad2d, ReplicationPad2d, CircularPad2d": [
+        case(pad(1), IMAGE)
+        for pad in (nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.CircularPad2d)
+    ],
+    "Fold": [case(nn.Fold((4, 3), 2), (1, 8, 6))],
+    "CosineSimilarity": [held(lambda m, x: m.module(x, x.flip(1)), module=nn.CosineSimilarity())],
+}
+SHAPES = {
+    **each("zeros_like ones_like", lambda f, m, x: x + f(x)),
+    **each("full_like", lambda f, m, x: x + f(x, 2.0)),
+    **each("new_zeros new_ones", lambda f, m, x: x + f(x, [6])),
+    **each("new_full", lambda f, m, x: x + f(x, [6], 2.0)),
+    **each("empty_like", lambda f, m, x: x + 0 * f(x)),
+    **each("new_empty", lambda f, m, x: x + 0 * f(x, [6])),
+    "fill": case(lambda x: x + x.clone().fill_(2.0)),
 }

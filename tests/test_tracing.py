@@ -325,3 +325,15 @@ def test_forward_takes_what_was_traced_or_a_batch_of_it():
     assert network.forward(torch.zeros(4, 1, 3))[0].shape == (4, 1, 2)
     with pytest.raises(cnt.InputRefused, match=r"\(4, 5, 3\)"):
         network.forward(torch.zeros(4, 5, 3))
+
+
+def test_zero_weights_hide_nothing_from_a_verification():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    for p in model[3].parameters():
+        nn.init.zeros_(p)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    assert cnt.verify(model, (1, 3), samples=1).largest_output == 0
+    moved = cnt.verify(model, (1, 3), samples=3)
+    assert moved.passed
+    assert moved.largest_output > 1e-3
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())

@@ -232,15 +232,17 @@ class Call:
     @property
     def parameters(self) -> tuple[str, ...]:
         """Names of the tensors that take part beside the operands."""
-        return tuple(dict.fromkeys(_leaves(self.args)))
+        return tuple(dict.fromkeys(_leaves((self.args, self.kwargs))))
 
     @property
     def pointwise(self) -> bool:
         """True if every value is changed on its own, whatever the shape."""
-        return short_name(self.op) in POINTWISE and not any(_expressions(self.args))
+        return short_name(self.op) in POINTWISE and not any(_expressions((self.args, self.kwargs)))
 
     def __str__(self) -> str:
-        shown = [_shown(a) for a in self.args[1:]]
+        # an activation says what it adds to its one operand; a join names its operands
+        alone = self.args[:1] == (Slot(0),) and _operands((self.args[1:], self.kwargs)) == 0
+        shown = [_shown(a) for a in self.args[alone:]]
         shown += [f"{name}={_shown(value)}" for name, value in self.kwargs]
         return short_name(self.op) + (f"({', '.join(shown)})" if shown else "")
 
@@ -270,11 +272,22 @@ def literal(value: Tensor) -> Expression:
 _PLACEMENT = ("device", "layout", "pin_memory")  # results follow the weights, not the trace
 
 
+def _operands(args: Any) -> int:
+    """How often operands are named."""
+    if isinstance(args, Call):
+        args = (args.args, args.kwargs)
+    if isinstance(args, (list, tuple)):
+        return sum(_operands(a) for a in args)
+    return int(isinstance(args, Slot))
+
+
 def _shown(argument: Any) -> str:
     if isinstance(argument, Expression):
         return "+".join(argument.parameters) or "constant"
     if isinstance(argument, Slot):
         return f"#{argument.operand}"
+    if isinstance(argument, (list, tuple)):
+        return f"[{', '.join(_shown(a) for a in argument)}]"
     return f"{argument:g}" if isinstance(argument, float) else str(argument)
 
 
@@ -297,7 +310,7 @@ def _expressions(args: Any) -> Iterator[Expression]:
     if isinstance(args, Expression):
         yield args
     elif isinstance(args, Call):
-        yield from _expressions(args.args)
+        yield from _expressions((args.args, args.kwargs))
     elif isinstance(args, (list, tuple)):
         for a in args:
             yield from _expressions(a)
@@ -308,7 +321,7 @@ def _leaves(args: Any) -> Iterator[str]:
         if e.op == "parameter":
             yield e.args[0]
         else:
-            yield from _leaves(e.args)
+            yield from _leaves((e.args, e.kwargs))
 
 
 def _fill(

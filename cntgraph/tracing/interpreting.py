@@ -41,8 +41,7 @@ __all__ = ["Interpreter", "flat"]
 
 # Constants even where they are given activities: they take their shape and type alone.
 SHAPE_ONLY = frozenset(
-    """zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty
-    rand_like randn_like fill""".split()
+    "zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty fill".split()
 )
 # Arguments that are places, not values, of what is moved.
 PLACES = ("index", "indices", "mask", "condition", "repeats")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -19,10 +20,14 @@ __all__ = ["Proof"]
 
 
 class Proof:
-    """Random inputs with what the model makes of them; every call starts from the model's state."""
+    """Random inputs with what the model makes of them; every call starts from the model's state.
 
-    def __init__(self, model: nn.Module, example: Example) -> None:
-        self._model, self._example = model, example
+    With ``shaken`` its weights and running statistics are moved away from their values at random,
+    so that no zero and no one among them hides where a value comes from.
+    """
+
+    def __init__(self, model: nn.Module, example: Example, *, shaken: int | None = None) -> None:
+        self._model, self._example, self._shaken = model, example, shaken
         self._wide: dict[int, tuple[Tensor, Tensor]] = {}  # the first is held, so that its id is
 
     def weights(self, traced: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -58,11 +63,24 @@ class Proof:
     def _widened(self, tensor: Tensor) -> Tensor:
         """The tensor in float64: made once of a parameter, anew of what forward may write to."""
         if not isinstance(tensor, nn.Parameter):
-            return _in_float64(tensor)
+            return self._statistics.get(id(tensor), _in_float64)(tensor)
         if id(tensor) not in self._wide:
-            wide = nn.Parameter(_in_float64(sharing(tensor)), requires_grad=False)
+            value = _in_float64(sharing(tensor))
+            if self._shaken is not None:
+                value = _shaken(value, self._shaken + len(self._wide))
+            wide = nn.Parameter(value, requires_grad=False)
             self._wide[id(tensor)] = (tensor, wide)
         return self._wide[id(tensor)][1]
+
+    @cached_property
+    def _statistics(self) -> dict[int, Callable[[Tensor], Tensor]]:
+        """What becomes of the running statistics where weights are shaken, by the tensor's id."""
+        made: dict[int, Callable[[Tensor], Tensor]] = {}
+        for place, (name, tensor) in enumerate(tensors_of(self._model)):
+            word = name.rpartition(".")[2]
+            if self._shaken is not None and word in ("running_mean", "running_var"):
+                made[id(tensor)] = partial(_statistic, word, self._shaken + place)
+        return made
 
     def _refused(self, failure: Exception) -> ModelRefused:
         standing: StandIn = stand_in(self._model, working)
@@ -91,6 +109,25 @@ class _Wide(TorchDispatchMode):  # type: ignore[no-untyped-call]
         found = func(*args, **named)
         made = isinstance(found, Tensor) and not any(map(_is_tensor, _pytree.tree_leaves(args)))
         return found.to(torch.float64) if made and found.is_floating_point() else found
+
+
+def _shaken(value: Tensor, seed: int) -> Tensor:
+    """A tensor moved by noise of a tenth of its size, and by no less than a hundredth of one."""
+    if not value.is_floating_point() or not value.numel():
+        return value
+    size = value.abs().mean().nan_to_num(posinf=0.0).clamp(min=0.1)
+    return value + 0.1 * size * _noise(value, seed)
+
+
+def _statistic(word: str, seed: int, tensor: Tensor) -> Tensor:
+    """A mean moved like a weight; a variance scaled, so that it stays positive."""
+    value = _in_float64(tensor)
+    return _shaken(value, seed) if word == "running_mean" else value * _noise(value, seed).exp()
+
+
+def _noise(like: Tensor, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.device)
 
 
 def _is_tensor(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,9 @@ def verify(
 ) -> Verification:
     """Compare the network's own forward with the module's, in float64 on random inputs.
 
-    Once by operators and once by summing every link that the network lists.
+    Once by operators and once by summing every link that the network lists. The first sample has
+    the model's own weights; for the others weights and running statistics are moved at random, in
+    copies, so that no zero and no one among them hides a wrong link.
 
     >>> import torch
     >>> verify(torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), (1, 3)).passed
@@ -122,8 +124,9 @@ def verify(
     network = trace(model, example_input, batch_norm=batch_norm)
     model = unwrapped(model)
     with undisturbed(home_of(model)):
-        proof = Proof(model, example_of(model, example_input))
-        return _compared(network.bound_to(proof.weights(network.weights)), proof, samples)
+        example = example_of(model, example_input)
+        proofs = (Proof(model, example, shaken=seed or None) for seed in range(samples))
+        return _compared(network, proofs)
 
 
 def compare(
@@ -158,17 +161,19 @@ def compare(
     with undisturbed(home):
         example = example_of(model, example_input)
         loaded = stand_in(model, lambda tensor: held.get(id(tensor), tensor)).module
-        return _compared(network.bound_to(weights), Proof(loaded, example), samples)
+        proof = Proof(loaded, example)
+        return _compared(network, (proof for _ in range(samples)))
 
 
-def _compared(network: Network, proof: Proof, samples: int) -> Verification:
-    """A network in float64 against the model's own answers."""
+def _compared(network: Network, proofs: Iterable[Proof]) -> Verification:
+    """A network in float64 against the model's own answers, a sample for each proof."""
     listed = sum(b.link_count for b in network.blocks if b.kind != "opaque") <= LISTABLE
     errors: list[tuple[float, float, float]] = []
-    for seed in range(samples):
+    for seed, proof in enumerate(proofs):
+        wide = network.bound_to(proof.weights(network.weights))
         inputs, expected = proof.sample(seed)
-        found = network.forward(*inputs)
-        by_links = forward_by_links(network)(*inputs) if listed else found
+        found = wide.forward(*inputs)
+        by_links = forward_by_links(wide)(*inputs) if listed else found
         errors.append(
             (
                 _distance(expected, found),
@@ -178,7 +183,7 @@ def _compared(network: Network, proof: Proof, samples: int) -> Verification:
         )
     worst = [max(column) for column in zip(*errors, strict=True)]
     return Verification(
-        worst[0], worst[1] if listed else None, worst[2], samples, network.link_count
+        worst[0], worst[1] if listed else None, worst[2], len(errors), network.link_count
     )
 
 

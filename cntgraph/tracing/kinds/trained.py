@@ -52,7 +52,7 @@ def convolution(run: Interpreter, node: Node, bound: Bound) -> Any:
     op = Convolution(*channels, groups, axes, copies)
     if b is not None:
         b = b.apply("aten.view.default", [-1] + [1] * n)
-    return run.linear(node, x, op, w, bias=b)
+    return run.linear(node, x, op, w, bias=b, link_kind="weight" if w.parameters else "fixed")
 
 
 @handles(
