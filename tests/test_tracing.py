@@ -337,3 +337,32 @@ def test_zero_weights_hide_nothing_from_a_verification():
     assert moved.passed
     assert moved.largest_output > 1e-3
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+
+
+class Views(nn.Module):
+    """Sums of what was viewed in between: a bias that fits either shape, one that does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.tokens, self.image = nn.Linear(4, 4), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x):
+        tokens = self.tokens(x.view(3, 1, 4)).view(1, 3, 4) + x
+        shift = torch.arange(12.0).view(1, 3, 4)
+        return torch.relu(self.image(tokens.view(1, 2, 2, 3)).view(1, 3, 4) + tokens + shift)
+
+
+def test_a_sum_lands_through_a_view():
+    network = cnt.trace(Views(), (1, 3, 4))
+    assert [a.name for a in network.layers] == ["x", "tokens", "image"]
+    into = [(b.source, b.link_kind) for b in network.blocks]
+    assert into == [
+        ("x", "weight"),
+        ("x", "identity"),
+        ("tokens", "weight"),
+        ("tokens", "identity"),
+    ]
+    assert network.layer("image").activation == "relu"
+    assert cnt.verify(Views(), (1, 3, 4)).passed
+    biases = cnt.layers(network, convention="paper")["weight_count"].tolist()
+    assert biases == [0, 16 + 4, 4 + 2]  # each bias once

@@ -25,7 +25,9 @@ __all__ = ["assemble"]
 def assemble(run: Interpreter, model: nn.Module, *, batch_norm: str) -> Network:
     """The network that an interpreted model amounts to, bound to copies of its weights."""
     outputs = [ids.reshape(-1).numpy() for ids in run.outputs]
-    drafts, outputs, folded = contract(run.drafts, outputs, batch_norm=batch_norm)
+    drafts, outputs, folded = contract(
+        run.drafts, outputs, run.exported.state, batch_norm=batch_norm
+    )
     # inputs first, then constants, then what is computed, each in the order of the model
     rank = {"input": 0, "constant": 1}
     drafts = sorted(drafts, key=lambda d: rank.get(d.kind, 2))

@@ -9,7 +9,9 @@ norm becomes the gain and shift of the layer before it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from cntgraph.network.expressions import Call, Expression
 from cntgraph.network.geometry import Index
 from cntgraph.network.layers import Portion
 from cntgraph.network.operators import Convolution, Dense, Operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Draft", "Part", "contract"]
 
@@ -63,8 +68,11 @@ class Draft:
 class Wiring:
     """Who reads whom, and where each raw neuron has gone."""
 
-    def __init__(self, drafts: list[Draft], outputs: list[Index]) -> None:
+    def __init__(
+        self, drafts: list[Draft], outputs: list[Index], state: Mapping[str, Tensor]
+    ) -> None:
         self.drafts = drafts
+        self.state = state
         self.outputs = outputs
         self.starts = np.asarray([d.first for d in drafts], dtype=np.int64)
         # first id of a draft -> the draft its neurons moved to, and their places there
@@ -146,11 +154,11 @@ class Wiring:
 
 
 def contract(
-    drafts: list[Draft], outputs: list[Index], *, batch_norm: str
+    drafts: list[Draft], outputs: list[Index], state: Mapping[str, Tensor], *, batch_norm: str
 ) -> tuple[list[Draft], list[Index], set[str]]:
     """The drafts that remain as layers, the outputs over them, and the parameters folded away."""
     drafts = _living(drafts, outputs)
-    wiring = Wiring(drafts, outputs)
+    wiring = Wiring(drafts, outputs, state)
     folded: set[str] = set()
     seats: dict[int, int] = {}
     for draft in drafts:
@@ -288,7 +296,7 @@ def _land_sum(draft: Draft, wiring: Wiring) -> None:
     found = [(part, host) for part, host in hosts if host is not None]
     trained = [(p, h) for p, h in found if any(q.link_kind == "weight" for q in h.parts)]
     for part, host in (trained or found)[:1]:
-        _absorb(draft, part, host)
+        _absorb(draft, part, host, wiring.state)
         wiring.home[host.first] = draft, None
 
 
@@ -298,14 +306,28 @@ def _landing(draft: Draft, part: Part, wiring: Wiring) -> Draft | None:
         return None
     if host.portions:
         return None
-    shaped = host.bias or host.gain or host.shift or draft.shift
-    return host if host.traced == draft.traced or not shaped else None
+    return host
 
 
-def _absorb(draft: Draft, part: Part, host: Draft) -> None:
+def _absorb(draft: Draft, part: Part, host: Draft, state: Mapping[str, Tensor]) -> None:
+    """The host's sums, bias and gain become the draft's; the two may be views of one another."""
     draft.parts = host.parts + [p for p in draft.parts if p is not part]
-    draft.name, draft.bias, draft.gain, draft.traced = host.name, host.bias, host.gain, host.traced
+    affine = [e for e in (host.bias, host.gain, host.shift) if e is not None]
+    if not all(_spreads_alike(e.evaluate(state), host.traced, draft.traced) for e in affine):
+        if draft.shift is not None:
+            spread = draft.shift.apply("aten.expand.default", list(draft.traced))
+            draft.shift = spread.apply("aten.reshape.default", list(host.traced))
+        draft.traced = host.traced
+    draft.name, draft.bias, draft.gain = host.name, host.bias, host.gain
     draft.line = draft.line or host.line
     if host.shift is not None:
         added = draft.shift
         draft.shift = host.shift if added is None else added.apply("aten.add.Tensor", host.shift)
+
+
+def _spreads_alike(value: Tensor, first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """True if a value broadcast to either shape has the same entries in the same order."""
+    own = list(value.shape)
+    while own[:1] == [1]:
+        own.pop(0)
+    return first == second or first[len(first) - len(own) :] == second[len(second) - len(own) :]

@@ -21,7 +21,7 @@ class Module(NamedTuple):
 
 ONE = ("",)
 NORM = (".statistics", "")
-TRANSFORMER = """.self_attn.in_proj .self_attn.scaled_dot_product_attention .self_attn.out_proj .add
+TRANSFORMER = """.self_attn.in_proj .self_attn.scaled_dot_product_attention .self_attn.out_proj
 .norm1.statistics .norm1 .linear1 .linear2 .norm2.statistics .norm2""".split()
 
 MODULES = (
@@ -97,7 +97,7 @@ MODULES = (
     Module(
         "TransformerEncoderLayer",
         "projections, one join for the attention, identity links for what skips it, norms, and two "
-        "layers; the second sum lands in `linear2`",
+        "layers; the sums land in `self_attn.out_proj` and `linear2`",
         tuple(TRANSFORMER),
         "dense weight, diagonal identity, diagonal scale, opaque data",
     ),
