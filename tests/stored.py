@@ -47,7 +47,8 @@ def rows_of(links):
 
 
 def links_sent(network, kinds=LINK_KINDS):
-    batches = [batch.to_pandas() for batch in network.links(kinds)]
+    blocks = [b.name for b in network.carrying_blocks(kinds) if b.certain]
+    batches = [batch.to_pandas() for b in blocks for batch in network.links(kinds, block=b)]
     return rows_of(pd.concat(batches)[["source", "target", "kind", "weight"]])
 
 

@@ -66,11 +66,16 @@ class Proof:
             return self._statistics.get(id(tensor), _in_float64)(tensor)
         if id(tensor) not in self._wide:
             value = _in_float64(sharing(tensor))
-            if self._shaken is not None:
+            if self._shaken is not None and id(tensor) in self._named:
                 value = _shaken(value, self._shaken + len(self._wide))
             wide = nn.Parameter(value, requires_grad=False)
             self._wide[id(tensor)] = (tensor, wide)
         return self._wide[id(tensor)][1]
+
+    @cached_property
+    def _named(self) -> set[int]:
+        """The tensors that have a name; one in a list of the user's is a constant to a network."""
+        return {id(tensor) for _, tensor in tensors_of(self._model)}
 
     @cached_property
     def _statistics(self) -> dict[int, Callable[[Tensor], Tensor]]:
