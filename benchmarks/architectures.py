@@ -64,7 +64,7 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def prove(name: str) -> dict[str, Any]:
-    """Trace, strength and verification of one model; links are listed where 50 M are enough."""
+    """Trace, strength and verification of one model; links are listed where they are few enough."""
     import cntgraph as cnt
 
     side = SIDES.get(name, 64)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Verification", "compare", "trace", "verify"]
 
 TOLERANCE = 1e-9  # relative to the largest output, in float64
-LISTABLE = 50_000_000  # links that a verification lists; beyond that operators alone are checked
+LISTABLE = 100_000_000  # links that a verification lists; beyond that operators alone are checked
 
 
 def trace(
