@@ -80,7 +80,7 @@ def prove(name: str) -> dict[str, Any]:
     lost = network.coverage.query("status == 'unmapped'")["reason"]
     unread = int(lost.str.contains("no output depends").sum())
     counts = network.neuron_count, network.link_count
-    proof, proving = timed(lambda: cnt.verify(model, shape, samples=1))
+    proof, proving = timed(lambda: cnt.verify(model, shape, samples=2))
     return {
         "model": name,
         "input": f"{side} x {side}",
