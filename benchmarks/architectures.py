@@ -195,8 +195,8 @@ SECTIONS: dict[str, tuple[Callable[[str], dict[str, Any]], str, list[str]]] = {
         prove,
         "Every classification model of torchvision. `error` is the largest absolute difference "
         "between the network's forward and the module's, in float64; `in - out` is the handshake, "
-        "relative to the sum of |strength|; unread parameters are heads that serve training only. Two "
-        "samples, the second with weights moved at random.",
+        "relative to the sum of |strength|; unread parameters are heads that serve training only. "
+        "Two samples, the second with weights moved at random.",
         [],
     ),
     "scale": (
