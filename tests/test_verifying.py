@@ -94,7 +94,7 @@ def test_another_model_is_refused_by_name(run):
     build = nets()["build"]
     for model, why in (
         (nn.Sequential(build()), "the model has no 0.bias"),
-        (nn.Sequential(*build()[:4], nn.Linear(48, 6)), "4.bias is"),
+        (nn.Sequential(*build()[:4], nn.Linear(48, 6)), "4.weight is"),
         (nn.Sequential(*build(), nn.Linear(5, 5)), "the run knows no 5.weight"),
     ):
         with pytest.raises(cnt.InputRefused, match="is of another model") as refusal:

@@ -149,12 +149,6 @@ class Expression:
         the first, 13 is the element 3 of the second. Where several meet in an entry (a folded
         batch norm, a weight norm) it is the first that has as many elements as the result.
         """
-        import torch
-
-        if self.op == "literal":
-            return torch.full(self.args[0].shape, -1)
-        if not self.parameters:
-            return torch.full(self.evaluate(weights).shape, -1)
         sizes = [weights[name].numel() for name in self.parameters]
         starts = dict(zip(self.parameters, accumulate(sizes, initial=0), strict=False))
         return self._origins(weights, starts)
@@ -165,7 +159,7 @@ class Expression:
         if self.op == "parameter":
             value = weights[self.args[0]]
             return torch.arange(value.numel()).reshape(value.shape) + starts[self.args[0]]
-        if short_name(self.op) in REINDEXING:
+        if self.parameters and short_name(self.op) in REINDEXING:
             return self._moved(weights, starts)
         value = self.evaluate(weights)
         for operand in _expressions(self.args):
@@ -178,9 +172,8 @@ class Expression:
         import torch
 
         def origins(e: Expression) -> Tensor:
-            found = e._origins(weights, starts) if e.parameters else e.origins(weights)
             # exact below 2^53, and every kernel knows floating point; 0 is what padding brings
-            return found.to(torch.float64) + 1
+            return e._origins(weights, starts).to(torch.float64) + 1
 
         def origins_or_places(e: Expression) -> Tensor:
             value = e.evaluate(weights)

@@ -19,7 +19,7 @@ from cntgraph.runs.run import Run, open_run
 from cntgraph.runs.snapshots import epoch_files
 from cntgraph.runs.writing import holds_a_run, origin, run_name, writing
 from cntgraph.tracing import trace
-from cntgraph.tracing.exporting import unwrapped
+from cntgraph.tracing.wrappers import unwrapped
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ from cntgraph.errors import CntWarning, InputRefused
 from cntgraph.network import Network
 from cntgraph.runs.writing import Writer, origin, writing
 from cntgraph.tracing import trace
-from cntgraph.tracing.exporting import unwrapped
+from cntgraph.tracing.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from types import TracebackType

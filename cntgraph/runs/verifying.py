@@ -64,7 +64,7 @@ def _compared(
 def _refuse_inputs(run: Run, network: Network, model: nn.Module, example_input: Any) -> None:
     """Refuse an example that the run's network does not take."""
     from cntgraph.tracing.examples import example_of
-    from cntgraph.tracing.exporting import unwrapped
+    from cntgraph.tracing.wrappers import unwrapped
 
     layers = [layer for layer in network.layers if layer.kind == "input"]
     given = example_of(unwrapped(model), example_input).tensors
@@ -85,8 +85,8 @@ def _refuse_inputs(run: Run, network: Network, model: nn.Module, example_input: 
 
 def _refuse_others(run: Run, network: Network, model: nn.Module) -> None:
     """Refuse a model whose parameters are not those of the run's."""
-    from cntgraph.tracing.exporting import unwrapped
     from cntgraph.tracing.standin import tensors_of
+    from cntgraph.tracing.wrappers import unwrapped
 
     model = unwrapped(model)
     own = dict(tensors_of(model))
@@ -94,9 +94,9 @@ def _refuse_others(run: Run, network: Network, model: nn.Module) -> None:
     lacking = [name for name in listed if name not in own]
     more = [name for name, _ in model.named_parameters() if name not in listed]
     other = [
-        f"{name} is {tuple(own[name].shape)} there and {tuple(tensor.shape)} here"
-        for name, tensor in network.weights.items()
-        if name in own and own[name].shape != tensor.shape
+        f"{name} is {tuple(own[name].shape)} there and {tuple(network.weights[name].shape)} here"
+        for name in network.tensor_names  # in their order: files keep none
+        if name in own and own[name].shape != network.weights[name].shape
     ]
     why = (
         f"the model has no {sorted(lacking)[0]}"

@@ -209,30 +209,34 @@ def _encode_input(draft: Draft, wiring: Wiring, seats: dict[int, int]) -> bool:
 
 def _join_activation(draft: Draft, wiring: Wiring) -> Draft | None:
     """An activation becomes an attribute of the layer whose sums it alone reads."""
-    if draft.function is None or len(draft.parts) != 1 or draft.bias or draft.shift:
+    part, function = _activated(draft), draft.function
+    host = None if part is None else wiring.host(part)
+    if host is None or function is None or host.function is not None or host.portions:
         return None
-    if draft.parts[0].link_kind != "identity":
+    if host.traced != draft.traced and not function.pointwise:
         return None
-    host = wiring.host(draft.parts[0])
-    if host is None or host.function is not None or host.portions:
-        return None
-    if host.traced != draft.traced and not draft.function.pointwise:
-        return None
-    host.function = draft.function
+    host.function = function
     return host
+
+
+def _activated(draft: Draft) -> Part | None:
+    """What a draft applies its activation to, if it does nothing else."""
+    plain = draft.function is not None and len(draft.parts) == 1
+    if not plain or draft.bias or draft.shift or draft.parts[0].link_kind != "identity":
+        return None
+    return draft.parts[0]
 
 
 def _join_portion(draft: Draft, wiring: Wiring) -> bool:
     """An activation of some of a layer's neurons, the gates of an LSTM say, becomes theirs."""
-    if draft.function is None or not draft.function.pointwise or draft.bias or draft.shift:
+    part, function = _activated(draft), draft.function
+    if part is None or function is None or not function.pointwise:
         return False
-    if len(draft.parts) != 1 or draft.parts[0].link_kind != "identity":
-        return False
-    found = wiring.host_of_some(draft.parts[0])
+    found = wiring.host_of_some(part)
     if found is None or found[0].function is not None:
         return False
     host, places = found
-    host.portions.append(Portion(places, draft.function))
+    host.portions.append(Portion(places, function))
     wiring.home[draft.first] = host, places
     return True
 

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cntgraph.errors import ModelRefused
-from cntgraph.tracing.refusing import refusal, user_line
-from cntgraph.tracing.wrappers import unwrapped
+from cntgraph.tracing.refusing import refusal
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     Program = torch.export.ExportedProgram
 
-__all__ = ["Exported", "export", "unwrapped", "user_line"]
+__all__ = ["Exported", "export"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,7 +31,8 @@ from cntgraph.network.expressions import (
 from cntgraph.network.geometry import Index, Pattern
 from cntgraph.network.operators import Diagonal, Opaque, Operator
 from cntgraph.tracing.drafts import Draft, Part
-from cntgraph.tracing.exporting import Exported, user_line
+from cntgraph.tracing.exporting import Exported
+from cntgraph.tracing.refusing import user_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,7 +181,7 @@ class Interpreter:
             if name in args:
                 args.pop(name)
         target: Any = node.target
-        if target._opname in ("_to_copy", "to"):
+        if target._opname == "_to_copy":
             return next(v for v in args.values() if isinstance(v, torch.Tensor))
         if target._opname in ("view", "_unsafe_view"):
             return args["self"].reshape(args["size"])  # ids need not lie in memory as values do
@@ -495,7 +496,7 @@ def _shape_only(value: Any, node: Node) -> Any:
 ELEMENTWISE = POINTWISE | frozenset(
     """add addcdiv addcmul atan2 bitwise_and bitwise_not bitwise_or bitwise_xor copysign div eq
     floor_divide fmax fmin fmod ge gt hypot isnan le lerp logical_and logical_not logical_or
-    logical_xor lt masked_fill maximum minimum mul ne remainder sub to _to_copy where""".split()
+    logical_xor lt masked_fill maximum minimum mul ne remainder sub _to_copy where""".split()
 )
 
 

@@ -50,10 +50,11 @@ def trace(
     from cntgraph.tracing.assembling import assemble
     from cntgraph.tracing.calling import home_of, undisturbed
     from cntgraph.tracing.examples import example_of
-    from cntgraph.tracing.exporting import export, unwrapped
+    from cntgraph.tracing.exporting import export
     from cntgraph.tracing.interpreting import Interpreter
     from cntgraph.tracing.kinds import HANDLERS
     from cntgraph.tracing.refusing import traceable
+    from cntgraph.tracing.wrappers import unwrapped
 
     if batch_norm not in ("raw", "folded"):
         raise InputRefused(
@@ -116,8 +117,8 @@ def verify(
     """
     from cntgraph.tracing.calling import home_of, undisturbed
     from cntgraph.tracing.examples import example_of
-    from cntgraph.tracing.exporting import unwrapped
     from cntgraph.tracing.proving import Proof
+    from cntgraph.tracing.wrappers import unwrapped
 
     if samples < 1:
         raise InputRefused(f"samples={samples}", fix="give at least one sample")
@@ -141,9 +142,9 @@ def compare(
 
     from cntgraph.tracing.calling import home_of, undisturbed
     from cntgraph.tracing.examples import example_of
-    from cntgraph.tracing.exporting import unwrapped
     from cntgraph.tracing.proving import Proof
     from cntgraph.tracing.standin import stand_in, tensors_of
+    from cntgraph.tracing.wrappers import unwrapped
 
     if samples < 1:
         raise InputRefused(f"samples={samples}", fix="give at least one sample")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,18 +33,11 @@ __all__ = ["select"]
 def average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """Fixed links of one over the window."""
     x = bound["self"]
-    n = int(opname(node)[-2])
-    kernel = each(bound["kernel_size"], n)
-    stride = each(bound.get("stride") or kernel, n)
-    padding = each(bound.get("padding", 0), n)
-    outputs = node.meta["val"].shape[-n:]
     axes, areas = [], []
-    for k in range(n):
-        size = x.shape[-n + k]
-        starts = np.arange(outputs[k]) * stride[k] - padding[k]
-        axis = windows(size, starts, starts + kernel[k])
+    for size, starts, taps, padding, _ in _sliding(node, bound):
+        axis = windows(size, starts, starts + taps)
         # what a window counts ends with the padding, even where rounding up takes it further
-        padded = np.minimum(starts + kernel[k], size + padding[k]) - starts
+        padded = np.minimum(starts + taps, size + padding) - starts
         axes.append(axis)
         areas.append(padded[axis.target] if bound.get("count_include_pad", True) else axis.counts)
     divisor = bound.get("divisor_override")
@@ -78,17 +72,11 @@ def adaptive_average_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
 def max_pool(run: Interpreter, node: Node, bound: Bound) -> Any:
     """An opaque join that selects one value of each window."""
     x = bound["self"]
-    n = int(opname(node).removesuffix("_with_indices")[-2])
-    kernel = each(bound["kernel_size"], n)
-    stride = each(bound.get("stride") or kernel, n)
-    padding, dilation = each(bound.get("padding", 0), n), each(bound.get("dilation", 1), n)
-    outputs = first_of(node.meta["val"]).shape[-n:]
-    axes = []
-    for k in range(n):
-        starts = np.arange(outputs[k]) * stride[k] - padding[k]
-        ends = starts + dilation[k] * (kernel[k] - 1) + 1
-        axes.append(windows(x.shape[-n + k], starts, ends, dilation[k]))
-    return select(run, node, bound, product_pattern(axes, math.prod(x.shape[:-n])))
+    axes = [
+        windows(size, starts, starts + dilation * (taps - 1) + 1, dilation)
+        for size, starts, taps, _, dilation in _sliding(node, bound)
+    ]
+    return select(run, node, bound, product_pattern(axes, math.prod(x.shape[: -len(axes)])))
 
 
 @handles(
@@ -120,6 +108,18 @@ def select(
             for part in draft.parts:
                 part.link_kind = "data"
     return found
+
+
+def _sliding(node: Node, bound: Bound) -> Iterator[tuple[int, Any, int, int, int]]:
+    """For each axis its size, where its windows start, their taps, padding and dilation."""
+    n = int(opname(node).removesuffix("_with_indices")[-2])
+    sizes, outputs = bound["self"].shape[-n:], first_of(node.meta["val"]).shape[-n:]
+    kernel = each(bound["kernel_size"], n)
+    stride = each(bound.get("stride") or kernel, n)
+    padding, dilation = each(bound.get("padding", 0), n), each(bound.get("dilation", 1), n)
+    for k in range(n):
+        starts = np.arange(outputs[k]) * stride[k] - padding[k]
+        yield sizes[k], starts, kernel[k], padding[k], dilation[k]
 
 
 def _adaptive(node: Node, x: Tensor) -> list[AxisLinks]:
