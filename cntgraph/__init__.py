@@ -23,7 +23,7 @@ from cntgraph.errors import (
 if TYPE_CHECKING:
     from cntgraph import callbacks
     from cntgraph.database import Database, LoadReport, connect
-    from cntgraph.measures import layers, measure, strength
+    from cntgraph.measures import layers, measure, measures, strength
     from cntgraph.network import Network
     from cntgraph.runs import Recorder, Run, export, open_run
     from cntgraph.tracing import Verification, trace, verify
@@ -49,6 +49,7 @@ __all__ = [
     "export",
     "layers",
     "measure",
+    "measures",
     "open_run",
     "strength",
     "trace",
@@ -67,6 +68,7 @@ _HOMES = {
     "export": "cntgraph.runs",
     "layers": "cntgraph.measures",
     "measure": "cntgraph.measures",
+    "measures": "cntgraph.measures",
     "open_run": "cntgraph.runs",
     "strength": "cntgraph.measures",
     "trace": "cntgraph.tracing",

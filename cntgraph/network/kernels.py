@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["signed_sums"]
+__all__ = ["adjoint", "product", "signed_sums"]
 
 Sums = NDArray[np.float64]
 
@@ -61,3 +61,39 @@ def signed_sums(w: NDArray[Any]) -> tuple[Sums, Sums]:
     else:
         _taps(w, rows, columns)
     return rows, columns
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _of_sign(value: Any, mode: Any) -> Any:
+    """0: w, 1: |w|, 2: max(w, 0), 3: max(-w, 0); NaN stays NaN."""
+    if mode == 1:
+        return abs(value)
+    if mode == 2:
+        return 0.0 if value <= 0 else value
+    if mode == 3:
+        return 0.0 if value >= 0 else -value
+    return value
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+def product(w: Any, x: Any, mode: Any) -> Any:
+    """The matrix f(w) (A, B) times a vector, in float64; ``mode`` says which sign f keeps."""
+    height, width = w.shape
+    y = np.zeros(height)
+    for a in range(height):
+        total = 0.0
+        for b in range(width):
+            total += _of_sign(np.float64(w[a, b]), mode) * x[b]
+        y[a] = total
+    return y
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
+def adjoint(w: Any, y: Any, mode: Any) -> Any:
+    """The transpose of f(w) (A, B) times a vector, in float64."""
+    height, width = w.shape
+    x = np.zeros(width)
+    for a in range(height):
+        for b in range(width):
+            x[b] += _of_sign(np.float64(w[a, b]), mode) * y[a]
+    return x

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from cntgraph.errors import CntWarning, InputRefused, RunDamaged, did_you_mean
 from cntgraph.measures import (
     LAYER_COLUMNS,
-    NEURON_MEASURES,
     STRENGTH_COLUMNS,
     layers,
     measure,
+    neuron_measures,
     strength,
 )
 from cntgraph.network import Network
@@ -106,12 +106,14 @@ def known_measures(names: Sequence[str]) -> tuple[str, ...]:
     """The names, if each is a measure with a value for every neuron."""
     if isinstance(names, str):
         raise InputRefused(f"measures={names!r} is one word", fix=f"give a tuple: ({names!r},)")
+    known = neuron_measures()
     for name in names:
-        if name not in NEURON_MEASURES:
+        if name not in known:
             raise InputRefused(
-                f"no measure {name!r} of neurons", why=did_you_mean(str(name), NEURON_MEASURES)
+                f"no measure {name!r} of neurons", why=did_you_mean(str(name), known)
             )
-    return tuple(dict.fromkeys(names))
+    stored_anyway = STRENGTH_COLUMNS
+    return tuple(name for name in dict.fromkeys(names) if name not in stored_anyway)
 
 
 def _neurons(network: Network, options: Mapping[str, Any]) -> pa.Table:
