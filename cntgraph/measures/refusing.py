@@ -1,0 +1,75 @@
+"""Refuses to give numbers that the architecture alone decides.
+
+On a full layered network many measures have one value per layer, whatever was trained. They are
+looked for in the values themselves: after a filter, or with skip connections, the same measure may
+say something.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cntgraph.errors import DegenerateMeasure
+
+if TYPE_CHECKING:
+    from cntgraph.measures.weighted import Weighted
+    from cntgraph.network import Layer
+
+__all__ = ["refuse_constant", "refuse_without_links"]
+
+ROUNDING = 1e-9  # relative: sums in another order are the same value
+
+
+def refuse_constant(graph: Weighted, name: str, values: NDArray[Any], *, fix: str) -> None:
+    """Raise `DegenerateMeasure` where every layer's neurons all have the same value.
+
+    ``fix`` names the measure or the filter that says more. A value that is not a number is no
+    constant: it tells of the weights.
+    """
+    layers = [layer for layer in graph.network.layers if layer.size]
+    parts = [np.asarray(values[layer.first : layer.last], np.float64) for layer in layers]
+    if not all(_constant(part) for part in parts):
+        return
+    if not np.any(values):
+        raise DegenerateMeasure(
+            f"{name} says nothing on this network", why=f"it is 0 at {_every(graph)}", fix=fix
+        )
+    raise DegenerateMeasure(
+        f"{name} says nothing on this network",
+        why=f"it has one value per layer ({_examples(layers, parts)}): "
+        "the architecture decides it, not the weights",
+        fix=fix,
+    )
+
+
+def refuse_without_links(graph: Weighted, name: str) -> None:
+    """Raise `DegenerateMeasure` where there is no link to follow."""
+    if graph.link_count == 0:
+        raise DegenerateMeasure(
+            f"{name} says nothing on this network",
+            why=f"it has no links of kind {' or '.join(graph.kinds)}",
+            fix="filter less, or name other kinds of links: kinds=('weight', 'fixed')",
+        )
+
+
+def _constant(part: NDArray[np.float64]) -> bool:
+    with np.errstate(invalid="ignore"):
+        spread = part.max() - part.min()
+    return bool(spread <= ROUNDING * np.abs(part).max()) or bool(np.isinf(part[0]) and _same(part))
+
+
+def _same(part: NDArray[np.float64]) -> bool:
+    return bool((part == part[0]).all())
+
+
+def _every(graph: Weighted) -> str:
+    return f"each of the {graph.neuron_count:,} neurons"
+
+
+def _examples(layers: list[Layer], parts: list[NDArray[np.float64]]) -> str:
+    found = zip(layers, parts, strict=True)
+    shown = [f"{layer.name}: {part[0]:.6g}" for layer, part in found]
+    return ", ".join([*shown[:3], "..."] if len(shown) > 3 else shown)
