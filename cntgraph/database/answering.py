@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cntgraph.database.connection import Connection
 
-__all__ = ["answer"]
+__all__ = ["answer", "explain_missing"]
 
 _DTYPES = {"int": "int64", "float": "float64", "boolean": "bool", "string": "str"}
 _EPOCHS = ("epoch", "first", "last")
@@ -29,7 +29,7 @@ def answer(
     asked, parameters = query.chosen(values)
     found = read(connection, asked.text, parameters, limits)
     if found.empty:
-        _explain(connection, values)
+        explain_missing(connection, values)
         _explain_links(connection, asked, values)
         kinds = {column.name: _DTYPES.get(column.kind, "object") for column in query.columns}
         found = found.astype({n: kind for n, kind in kinds.items() if n in found})
@@ -51,7 +51,7 @@ def _spread(found: pd.DataFrame, name: str) -> pd.DataFrame:
     return plain
 
 
-def _explain(connection: Connection, values: Mapping[str, Any]) -> None:
+def explain_missing(connection: Connection, values: Mapping[str, Any]) -> None:
     """Raise `InputRefused` where nothing was found because there is no such run, epoch or layer."""
     if "run" not in values:
         return

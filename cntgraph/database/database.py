@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from cntgraph.database.answering import answer
 from cntgraph.database.connection import Connection, address, reach
 from cntgraph.database.content import Content
+from cntgraph.database.evaluating import evaluate
 from cntgraph.database.load import LoadReport, Progress, load
 from cntgraph.database.queries import find_query, listing
 from cntgraph.database.reading import Limits, admit, read
@@ -140,6 +141,22 @@ class Database:
         """
         admit(self.connection, text, parameters, self.limits)
         return read(self.connection, text, parameters, self.limits)
+
+    def evaluate(self, run: Run | str, epoch: int, inputs: Any) -> pd.DataFrame:
+        """The network's outputs for a batch of inputs, computed layer by layer in Cypher.
+
+        ``inputs`` is (batch, ...) of the shape the network was traced with, as an array or tensor;
+        a tuple of them where the network has several inputs. A row per sample and a column
+        ``layer[index]`` per output neuron, in float64. What takes part is what the database holds:
+        LINK and CARRIES, bias, batch norm and activation of dense, convolutional, pooling and
+        residual networks; all links of the epoch must be loaded.
+
+        >>> db.evaluate("lenet", 9, images)                            # doctest: +SKIP
+
+        Raises `InputRefused` where the epoch is not there or not with all its links, where the
+        inputs have another shape, and where a layer has no formula in the graph (attention).
+        """
+        return evaluate(self.connection, run if isinstance(run, str) else run.name, epoch, inputs)
 
     def queries(self) -> pd.DataFrame:
         """The library: name, title, parameters, columns."""

@@ -281,7 +281,7 @@ def _shown(argument: Any) -> str:
         return f"#{argument.operand}"
     if isinstance(argument, (list, tuple)):
         return f"[{', '.join(_shown(a) for a in argument)}]"
-    return f"{argument:g}" if isinstance(argument, float) else str(argument)
+    return str(argument).removesuffix(".0") if isinstance(argument, float) else str(argument)
 
 
 def _picked(result: Any, item: int | None) -> Tensor:
