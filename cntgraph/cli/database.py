@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from cntgraph.cli.output import (
     table,
     write,
 )
+from cntgraph.cli.parameters import literal, pair
 from cntgraph.cli.runs import epoch_of
 from cntgraph.errors import CntWarning
 
@@ -220,7 +220,7 @@ def query(
         raise typer.BadParameter(
             "parquet is not for reading: give --out FILE", param_hint="--format"
         )
-    given = dict(_pair(text) for text in parameters or [])
+    given = dict(pair(text) for text in parameters or [])
     found = _asked(name, given, rows=rows or None, seconds=seconds or None)
     if found.attrs.get("truncated"):
         note(f"cut after {len(found):,} rows; --rows 0 gives all")
@@ -257,7 +257,7 @@ def _asked(
     ask: Callable[[Database], pd.DataFrame]
     if name == "-":
         text = sys.stdin.read()
-        values = {key: _literal(value) for key, value in given.items()}
+        values = {key: literal(value) for key, value in given.items()}
         ask = lambda database: database.cypher(text, **values)  # noqa: E731
     else:
         values = parse_parameters(name, given)
@@ -266,21 +266,6 @@ def _asked(
     with connect() as database, warnings.catch_warnings():
         warnings.simplefilter("ignore", CntWarning)  # a cut result is told in our own words
         return ask(database.within(seconds=seconds, rows=rows))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise typer.BadParameter(f"{text!r} is not key=value", param_hint="KEY=VALUE")
-    return key, value
-
-
-def _literal(text: str) -> Any:
-    """A parameter of a query of the user's own: JSON where it is JSON, else a text."""
-    try:
-        return json_format.loads(text)
-    except ValueError:
-        return text
 
 
 def _by_suffix(out: Path | None) -> Format:

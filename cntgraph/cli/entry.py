@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cntgraph.cli import database, demo, doctor, networks, runs, server
+from cntgraph.cli import database, demo, doctor, measures, networks, runs, server, shell
 from cntgraph.cli.output import note, write
 from cntgraph.errors import CntError, CntWarning, LoadInterrupted
 
@@ -51,10 +51,14 @@ _VERBS: dict[str, Callable[..., None]] = {
     "query": database.query,
     "queries": database.queries,
     "layers": runs.layers,
+    "measure": measures.measure,
+    "measures": measures.measures,
+    "compare": measures.compare,
     "graph": runs.graph,
     "verify": networks.verify,
     "inspect": networks.inspect,
     "doctor": doctor.doctor,
+    "shell": shell.shell,
 }
 _SERVER_VERBS: dict[str, Callable[..., None]] = {
     "start": server.start,

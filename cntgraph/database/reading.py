@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cntgraph.database.connection import Connection
 
-__all__ = ["Limits", "admit", "frame", "read"]
+__all__ = ["TOKEN", "Limits", "admit", "frame", "read"]
 
 # What may be called: it looks at the schema or at an index of the database, and at nothing else.
 PROCEDURES = frozenset(
@@ -39,7 +39,7 @@ _COMMAND = re.compile(
     r"(Show|Terminate|Alter|Create|Drop|Start|Stop)[A-Z]\w*s|AdministrationCommand"
 )
 
-_TOKEN = re.compile(
+TOKEN = re.compile(
     r"""//[^\n\r]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`(?:``|[^`])*`|\w+|\S""",
     re.DOTALL,
 )
@@ -139,7 +139,7 @@ def _readings(text: str) -> Iterator[str]:
 def _called(text: str) -> Iterator[str]:
     """Every name, dots included, that an opening parenthesis follows."""
     name = ""
-    for token in _TOKEN.findall(text):
+    for token in TOKEN.findall(text):
         if token.startswith(("//", "/*")) and len(token) > 1:
             continue
         word = token.strip("`") if token.startswith("`") else token
