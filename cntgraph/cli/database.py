@@ -21,6 +21,7 @@ from cntgraph.cli.output import (
     records,
     save,
     size,
+    stages,
     table,
     write,
 )
@@ -69,6 +70,10 @@ def load(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace what the database holds of it.")
     ] = False,
+    offline: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write files for a stopped server's importer instead."),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Write nothing, say what it takes.")] = False,
     json: Json = False,
 ) -> None:
@@ -82,9 +87,34 @@ def load(
     if plan:
         _plan(runs, epochs, links, json=json)
         return
+    if offline is not None:
+        if replace:
+            raise typer.BadParameter("files replace nothing", param_hint="--replace")
+        _offline(runs, offline, epochs, links, name, json=json)
+        return
     done = loaded(runs, epochs=epochs, links=links, name=name, replace=replace)
     if json:
         print_json({"runs": done})
+
+
+def _offline(
+    runs: Sequence[Path], folder: Path, epochs: str, links: str, name: str, *, json: bool
+) -> None:
+    from cntgraph.database.offline import selections, write_offline
+    from cntgraph.runs import open_run
+
+    opened = [(run := open_run(path), _epochs(run, epochs)) for path in runs]
+    with stages() as progress:
+        selected = selections(opened, links, name=name or None)
+        report = write_offline(selected, folder, progress=progress)
+    if json:
+        print_json(asdict(report))
+        return
+    note(
+        f"{report.folder}: {report.epochs} epochs, {report.nodes:,} nodes, "
+        f"{report.relationships:,} relationships, {size(report.size_bytes)}, "
+        f"{report.seconds:.1f} s; README.md there says how a server gets them"
+    )
 
 
 def loaded(

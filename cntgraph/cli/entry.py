@@ -65,6 +65,7 @@ _SERVER_VERBS: dict[str, Callable[..., None]] = {
     "stop": server.stop,
     "status": server.status,
     "reset": server.reset,
+    "rebuild": server.rebuild,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

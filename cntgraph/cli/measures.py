@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_format
 import re
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import typer
 
 from cntgraph.cli.networks import Json
 from cntgraph.cli.output import note, print_json, records, save, size, table, write
+from cntgraph.cli.parameters import literal, pair
 from cntgraph.cli.runs import RunFolder, epoch_of
 from cntgraph.errors import InputRefused
 
@@ -259,16 +259,10 @@ def _form(out: Path | None) -> str:
 
 def _options(texts: list[str] | None) -> dict[str, Any]:
     found = {}
-    for text in texts or []:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"{text!r} is not key=value", param_hint="--option")
+    for key, value in map(pair, texts or []):
         if key in _OWN:
             raise typer.BadParameter(f"{key} has an option of its own: --{key} {value}")
-        try:
-            found[key] = json_format.loads(value)
-        except ValueError:
-            found[key] = value
+        found[key] = literal(value)
     return found
 
 

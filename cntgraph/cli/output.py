@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ __all__ = [
     "records",
     "save",
     "size",
+    "stages",
     "table",
     "write",
 ]
@@ -131,6 +132,27 @@ def beside(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str, float], None]]:
+    """What a long verb is doing, and the share of it that is done: a bar, or a line a stage."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("", total=1.0)
+            yield lambda what, share: bar.update(task, description=what, completed=share)
+        return
+    told: list[str] = []
+
+    def tell(what: str, share: float) -> None:
+        if what not in told:
+            told.append(what)
+            note(what)
+
+    yield tell
 
 
 def size(count: float) -> str:

@@ -5,17 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cntgraph.cli.networks import Json
-from cntgraph.cli.output import answer, note, print_json, records, size
+from cntgraph.cli.output import answer, note, print_json, records, size, stages
+from cntgraph.cli.runs import epoch_of
 from cntgraph.errors import InputRefused
 
-__all__ = ["reset", "start", "status", "stop"]
+if TYPE_CHECKING:
+    from cntgraph.runs import Run
+
+__all__ = ["rebuild", "reset", "start", "status", "stop"]
 
 
 def start(json: Json = False) -> None:
@@ -63,7 +68,7 @@ def reset(
     from cntgraph.database import server
 
     if not yes:
-        _ask(server.status().home)
+        _ask(server.status().home, "delete", "cntgraph db reset --yes")
     server.reset()
     if json:
         print_json({"reset": True})
@@ -71,15 +76,91 @@ def reset(
         note("the database is empty; cntgraph load RUN... fills it again")
 
 
-def _ask(home: Path) -> None:
+def rebuild(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUNS", help="Run folders, or folders that hold them.", show_default=False
+        ),
+    ],
+    epochs: Annotated[
+        str, typer.Option(metavar="LIST", help="0,5,last: these alone; by default every epoch.")
+    ] = "",
+    links: Annotated[
+        str, typer.Option(metavar="CHOICE", help="all, top:K per neuron, backbone:ALPHA or none.")
+    ] = "all",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Make its database anew from run folders, by Neo4j's own importer.
+
+    Much faster than load where there is much to load, and it replaces all that is there. Where it
+    fails, the database stays as it was.
+    """
+    from cntgraph.database import offline, server
+
+    opened = [
+        (run, [epoch_of(run, e.strip()) for e in epochs.split(",")] if epochs else None)
+        for run in _runs_in(runs)
+    ]
+    selected = offline.selections(opened, links)
+    names = {each.content.name for each in selected}
+    gone = None if (held := _held(start=not yes)) is None else sorted(set(held) - names)
+    if gone:
+        note(f"no longer in the database afterwards: {', '.join(gone)}")
+    if not yes:
+        _ask(server.status().home, "replace", "cntgraph db rebuild RUNS --yes")
+    with stages() as progress:
+        report = offline.rebuild(selected, progress=progress)
+    if json:
+        print_json({"runs": sorted(names), "dropped": gone, **asdict(report)})
+        return
+    note(
+        f"rebuilt: {len(names)} runs with {report.epochs} epochs, {report.nodes:,} nodes, "
+        f"{report.relationships:,} relationships, {size(report.size_bytes)}, "
+        f"{report.seconds:.1f} s"
+    )
+
+
+def _runs_in(paths: Sequence[Path]) -> list[Run]:
+    """The runs in these folders; a folder that is none gives those that it holds."""
+    from cntgraph.runs import open_run
+
+    found = []
+    for path in paths:
+        inside = sorted(path.glob("*/manifest.json")) if path.is_dir() else []
+        alone = not inside or (path / "manifest.json").exists()
+        found += [path] if alone else [each.parent for each in inside]
+    return [open_run(path) for path in found]
+
+
+def _held(*, start: bool) -> list[str] | None:
+    """Names of the runs in the database; None where that takes a start, and none is wanted."""
+    from cntgraph.database import server
+
+    found = server.status()
+    if found.running:
+        return [str(run["name"]) for run in _status()["runs"]]
+    if not (found.home / "data" / "databases" / "neo4j").exists():
+        return []
+    if not start:
+        return None
+    server.start()
+    try:
+        return [str(run["name"]) for run in _status()["runs"]]
+    finally:
+        server.stop()
+
+
+def _ask(home: Path, what: str, command: str) -> None:
     if not sys.stdin.isatty():
         raise InputRefused(
-            f"the data in {home} was not deleted",
+            f"the data in {home} was not {what}d",
             why="nobody is there to say yes",
-            fix="cntgraph db reset --yes",
+            fix=command,
         )
-    if not typer.confirm(f"Delete all data in {home}?", err=True):
-        raise InputRefused(f"the data in {home} was not deleted", why="you did not say yes")
+    if not typer.confirm(f"{what.capitalize()} all data in {home}?", err=True):
+        raise InputRefused(f"the data in {home} was not {what}d", why="you did not say yes")
 
 
 def _status() -> dict[str, Any]:

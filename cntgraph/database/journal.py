@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
     from cntgraph.network import Network
 
-__all__ = ["Label", "begin_run", "begin_snapshot", "complete", "mark", "write_part"]
+__all__ = [
+    "Label",
+    "begin_run",
+    "begin_snapshot",
+    "complete",
+    "mark",
+    "run_row",
+    "snapshot_row",
+    "write_part",
+]
 
 Label = Literal["Run", "Snapshot"]
 
@@ -56,6 +65,37 @@ CREATE (l)-[:HAS_STATE]->(s:LayerState) SET s = row
 """
 
 
+def run_row(content: Content, network: Network, first: int) -> Row:
+    """The properties of a run that begins; ``first`` is its own id, layers and neurons follow."""
+    return {
+        "id": first,
+        "name": content.name,
+        "network": content.network_hash,
+        "convention": content.convention,
+        "batch_norm": network.batch_norm,
+        "neurons": network.neuron_count,
+        "links": network.link_count,
+        "first_layer": first + 1,
+        "first_neuron": first + 1 + len(network.layers),
+        "status": LOADING,
+        "steps": 0,
+    }
+
+
+def snapshot_row(content: Content, network: Network, epoch: int, choice: str) -> Row:
+    """The properties of a snapshot that begins, but for its ids and what was recorded of it."""
+    return {
+        "run": content.name,
+        "epoch": epoch,
+        "fingerprint": content.run.fingerprint(epoch),
+        "measures": content.measures,
+        "neurons": network.neuron_count,
+        "choice": choice,
+        "status": LOADING,
+        "steps": 0,
+    }
+
+
 def begin_run(connection: Connection, content: Content, network: Network) -> Row:
     """The run's node and those of its layers; the properties of the run."""
 
@@ -66,19 +106,7 @@ def begin_run(connection: Connection, content: Content, network: Network) -> Row
             return dict(row["r"])
         count = 1 + len(network.layers) + network.neuron_count
         first = _allocated(tx, count)
-        run = {
-            "id": first,
-            "name": content.name,
-            "network": content.network_hash,
-            "convention": content.convention,
-            "batch_norm": network.batch_norm,
-            "neurons": network.neuron_count,
-            "links": network.link_count,
-            "first_layer": first + 1,
-            "first_neuron": first + 1 + len(network.layers),
-            "status": LOADING,
-            "steps": 0,
-        }
+        run = run_row(content, network, first)
         tx.run(_RUN, run=run, layers=layer_rows(content, network, first + 1)).consume()
         return run
 
@@ -90,17 +118,7 @@ def begin_snapshot(
 ) -> Row:
     """The snapshot's node and the states of the layers; the properties of the snapshot."""
     states = layer_state_rows(content, epoch)
-    facts = {
-        **content.metrics(epoch),
-        "run": content.name,
-        "epoch": epoch,
-        "fingerprint": content.run.fingerprint(epoch),
-        "measures": content.measures,
-        "neurons": network.neuron_count,
-        "choice": choice,
-        "status": LOADING,
-        "steps": 0,
-    }
+    facts = {**content.metrics(epoch), **snapshot_row(content, network, epoch, choice)}
 
     def work(tx: neo4j.ManagedTransaction) -> Row:
         tx.run(_LOCK).consume()

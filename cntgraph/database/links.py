@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from cntgraph.network import Block, Network
+    from cntgraph.network.blocks import LinkBatch as Listed
 
-__all__ = ["BATCH", "LinkBatch", "link_batches"]
+__all__ = ["BATCH", "LinkBatch", "LinkColumns", "link_batches", "link_columns"]
+
+Index = NDArray[np.int64]
+Weights = NDArray[np.float64]
 
 BATCH = 12_500  # larger ones keep the garbage collector busy, smaller ones the disk
 
@@ -84,6 +89,30 @@ def link_batches(network: Network, first: int) -> Iterator[LinkBatch]:
             yield LinkBatch(text, parameters, count * trained, count * (not trained))
 
 
+@dataclass(frozen=True)
+class LinkColumns:
+    """The links of one batch as columns: their kind, the ids of their ends, their weights."""
+
+    kind: str
+    source: Index
+    target: Index
+    weight: Weights
+
+
+def link_columns(network: Network, first: int) -> Iterator[LinkColumns]:
+    """The same links in the same batches as columns, for those who write no Cypher."""
+    for block in (b for b in network.blocks if b.certain):
+        if not _is_dense(block):
+            for links in _listed(block):
+                ends = links.source + first, links.target + first
+                yield LinkColumns(block.link_kind, *ends, links.weight)
+            continue
+        for sources, target, rows in _dense_rows(block, first):
+            targets = np.arange(target, target + len(rows)).repeat(len(sources))
+            ends = np.tile(sources, len(rows)), targets
+            yield LinkColumns(block.link_kind, *ends, rows.ravel())
+
+
 Parts = Iterator[tuple[dict[str, Any], int]]
 
 
@@ -92,6 +121,13 @@ def _is_dense(block: Block) -> bool:
 
 
 def _dense(block: Block, first: int) -> Parts:
+    for sources, target, rows in _dense_rows(block, first):
+        parameters = {"sources": sources.tolist(), "first": target, "rows": rows.tolist()}
+        yield parameters, rows.size
+
+
+def _dense_rows(block: Block, first: int) -> Iterator[tuple[Index, int, Weights]]:
+    """The ids of some sources, that of the first target, and a row of weights per target."""
     import torch
 
     weights = block.tensor.detach().cpu().to(torch.float64).numpy()
@@ -104,20 +140,11 @@ def _dense(block: Block, first: int) -> Parts:
         at_once = BATCH // len(sources[part])
         for row in range(0, len(weights), at_once):
             rows = weights[row : row + at_once, part]
-            yield (
-                {
-                    "sources": sources[part].tolist(),
-                    "first": block.target_first + first + row,
-                    "rows": rows.tolist(),
-                },
-                rows.size,
-            )
+            yield sources[part], block.target_first + first + row, rows
 
 
 def _columns(block: Block, first: int) -> Parts:
-    for links in block.links(BATCH):
-        if not len(links.source):
-            continue
+    for links in _listed(block):
         sources, start = np.unique(links.source, return_inverse=True)
         targets, end = np.unique(links.target, return_inverse=True)
         yield (
@@ -130,3 +157,8 @@ def _columns(block: Block, first: int) -> Parts:
             },
             len(links.source),
         )
+
+
+def _listed(block: Block) -> Iterator[Listed]:
+    """The links of a block, batch by batch; a batch of places that read nothing has none."""
+    return (links for links in block.links(BATCH) if len(links.source))

@@ -6,7 +6,6 @@ then is the epoch complete and seen by queries.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,12 +13,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cntgraph.database.checks import compare, expected, found_there
+from cntgraph.database.choosing import (
+    check_choice,
+    check_weights,
+    chosen_epochs,
+    linked_part,
+)
 from cntgraph.database.content import Content, Row
 from cntgraph.database.journal import Label, begin_run, begin_snapshot, complete, mark, write_part
 from cntgraph.database.parts import Part, run_parts, snapshot_parts
 from cntgraph.database.reconciling import reconciled
 from cntgraph.database.schema import COMPLETE, DAMAGED, prepare
-from cntgraph.errors import DatabaseError, InputRefused, LoadInterrupted
+from cntgraph.errors import DatabaseError, LoadInterrupted
 
 if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
@@ -28,9 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["LoadReport", "Progress", "load"]
 
 Progress = Callable[[int, int], None]
-
-_NUMBER = r"(\d+\.?\d*|\.\d+)(e-?\d+)?"
-_CHOICE = re.compile(rf"all|none|nonzero|top:[1-9]\d*|(backbone|above):{_NUMBER}")
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,9 @@ def load(
 ) -> LoadReport:
     """Write the chosen epochs of a run; see `Database.load`."""
     begun = time.monotonic()
-    chosen = _chosen(content, epochs)
-    _check_choice(links)
-    _check_weights(content, links)
+    chosen = chosen_epochs(content, epochs)
+    check_choice(links)
+    check_weights(content, links)
     _ = content.measures  # refuses a bad name before anything is written
     prepare(connection)
     run, there = reconciled(connection, content, chosen, links, replace=replace)
@@ -92,7 +94,7 @@ def load(
     tally = _Tally(progress)
     for epoch in missing:
         network = content.network(epoch)
-        linked = _linked(network, links)
+        linked = linked_part(network, links)
         tally.total = tally.total or len(missing) * _count(linked)
         with _resumable(content):
             run = _whole_run(connection, content, network, run)
@@ -149,42 +151,6 @@ def _finished(
     facts = {"links": wanted.links, "carried": wanted.carried, "kept": kept}
     complete(connection, "Snapshot", snapshot["id"], **facts)
     return kept
-
-
-def _chosen(content: Content, epochs: Iterable[int] | None) -> list[int]:
-    """The epochs in numeric order, each once and each in the run."""
-    if epochs is None:
-        return content.epochs
-    for epoch in (chosen := list(epochs)):
-        if isinstance(epoch, bool) or epoch not in content.epochs:
-            known = ", ".join(map(str, content.epochs)) or "none"
-            raise InputRefused(f"epoch {epoch!r} is not in {content.name!r}", why=f"it has {known}")
-    return sorted({int(epoch) for epoch in chosen})
-
-
-def _check_choice(links: str) -> None:
-    if not _CHOICE.fullmatch(links):
-        raise InputRefused(
-            f"links={links!r} is no choice of links",
-            why="it is all, none, nonzero, top:K (per neuron), backbone:ALPHA or above:X",
-            fix='links="top:32"',
-        )
-
-
-def _check_weights(content: Content, links: str) -> None:
-    if links != "none" and not content.run.keeps_weights:
-        raise InputRefused(
-            f"links={links!r} of {content.name!r} cannot be loaded",
-            why="the run was recorded with keep_weights=False, and links are its weights",
-            fix='load its strengths alone: links="none" (--links none)',
-        )
-
-
-def _linked(network: Network, links: str) -> Network | None:
-    """The network of the links that are to be loaded."""
-    if links in ("all", "none"):
-        return network if links == "all" else None
-    return network.filtered(links)
 
 
 def _count(linked: Network | None) -> int:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from cntgraph.network import Network
 
-__all__ = ["Part", "run_parts", "snapshot_parts"]
+__all__ = ["ROWS", "Part", "layer_ids", "run_parts", "snapshot_parts"]
 
-_ROWS = 2_000  # nodes a transaction
+ROWS = 2_000  # nodes a transaction
 
 _NEURONS = """
 UNWIND $rows AS row
@@ -75,4 +75,4 @@ def layer_ids(network: Network, run: Row) -> dict[str, int]:
 
 
 def _batches(table: pd.DataFrame) -> Iterator[list[Row]]:
-    return (rows_of(table.iloc[at : at + _ROWS]) for at in range(0, len(table), _ROWS))
+    return (rows_of(table.iloc[at : at + ROWS]) for at in range(0, len(table), ROWS))

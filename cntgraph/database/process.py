@@ -23,6 +23,11 @@ class Process:
     pid: int = 0
     birth: str = ""
 
+    @staticmethod
+    def of(pid: int) -> Process:
+        """The process that has this pid now."""
+        return Process(pid, _birth(pid) or "")
+
     @property
     def runs(self) -> bool:
         """Whether this very process is alive (a zombie is not)."""
@@ -64,8 +69,7 @@ def launch(
         text=True,
         check=True,
     )
-    pid = int(shell.stdout)
-    return Process(pid, _birth(pid) or "")
+    return Process.of(int(shell.stdout))
 
 
 def _listed(pid: int) -> bool:

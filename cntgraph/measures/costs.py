@@ -44,9 +44,9 @@ def _all_pairs(graph: Weighted) -> float:
 
 
 def _squares(graph: Weighted) -> float:
-    """Multiplications of the adjacency matrix by itself, with neurons' mean number of partners."""
-    neurons = max(1, graph.network.neuron_count)
-    return _links(graph) * _links(graph) / neurons
+    from cntgraph.measures.products import seconds_of_squares
+
+    return seconds_of_squares(graph)
 
 
 COSTS = {
@@ -77,8 +77,8 @@ COSTS = {
     ),
     "products": Cost(
         "O(links x partners of a neuron): products of sparse or dense matrices",
-        lambda g: 1e-9 * _squares(g) + 2e-7 * _links(g),
-        lambda g: 60 * _links(g) + 8.0 * g.network.neuron_count**2 / 4,
+        _squares,
+        lambda g: 160 * _links(g) + 64 * g.network.neuron_count,
     ),
     "igraph": Cost(
         "O(links) in igraph, which needs some 200 bytes a link",

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from cntgraph.errors import InputRefused
+from cntgraph.errors import DegenerateMeasure, InputRefused
+from cntgraph.measures.nulls import known_null, null_models
 from cntgraph.measures.strength import strengths_by_layer
 from cntgraph.network import Layer, Network
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -41,7 +41,12 @@ LAYER_COLUMNS = (
 
 
 def layers(
-    network: Network, *, convention: str = "plain", shuffles: int = 0, seed: int = 0
+    network: Network,
+    *,
+    convention: str = "plain",
+    shuffles: int = 0,
+    null: str = "weights",
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Layers Fluctuation and Link-Weights: a row per layer.
 
@@ -51,25 +56,35 @@ def layers(
     convention ``paper`` with each bias once: population deviation, biased skewness and excess
     kurtosis as SciPy's defaults; NaN where a layer has no weights.
 
-    With ``shuffles`` > 0 the weights of every block are shuffled that often:
-    ``fluctuation_null`` is the mean of Y over the shuffles, ``fluctuation_excess`` = Y / null and
-    ``fluctuation_z`` = (Y - null) / deviation of the null.
+    With ``shuffles`` > 0 the weights of every block are shuffled that often, or with
+    ``null="signs"`` the signs alone (see `cntgraph.null_model`): ``fluctuation_null`` is the mean
+    of Y over the shuffles, ``fluctuation_excess`` = Y / null and ``fluctuation_z`` =
+    (Y - null) / deviation of the null.
 
     Source: La Malfa, La Malfa, Nicosia and Latora, 2021, arXiv 2110.02628.
     """
+    import numpy as np
     import pandas as pd
 
     if shuffles < 0:
         raise InputRefused(f"shuffles={shuffles}", fix="give 0 or more")
+    known_null(null)
+    if null == "strengths":
+        raise DegenerateMeasure(
+            "fluctuation against null='strengths' says nothing",
+            why="this null model keeps every strength, so it keeps every fluctuation",
+            fix="use null='weights' or null='signs'",
+        )
     found = strengths_by_layer(network, convention)
     rows = [_row(network, layer, found[layer.name], convention) for layer in network.layers]
     table = pd.DataFrame(rows, columns=list(LAYER_COLUMNS))
     if shuffles:
-        null = _null_fluctuations(network, convention, shuffles, seed)
-        table["fluctuation_null"] = null.mean(axis=0)
-        table["fluctuation_excess"] = _ratio(table["fluctuation"].to_numpy(), null.mean(axis=0))
-        difference = table["fluctuation"].to_numpy() - null.mean(axis=0)
-        table["fluctuation_z"] = _ratio(difference, null.std(axis=0))
+        drawn = null_models(network, null, shuffles, seed=seed)
+        of_null = np.array([_fluctuations(one, convention) for one in drawn])
+        mean, value = of_null.mean(axis=0), table["fluctuation"].to_numpy()
+        table["fluctuation_null"] = mean
+        table["fluctuation_excess"] = _ratio(value, mean)
+        table["fluctuation_z"] = _ratio(value - mean, of_null.std(axis=0))
     return table
 
 
@@ -142,30 +157,9 @@ def _statistics(w: Tensor) -> dict[str, Any]:
     }
 
 
-def _null_fluctuations(
-    network: Network, convention: str, shuffles: int, seed: int
-) -> NDArray[np.float64]:
-    """Fluctuations (shuffle, layer) of networks whose weights were permuted within each block."""
-    import numpy as np
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    names = {n for b in network.blocks if b.link_kind == "weight" for n in b.parameters[:1]}
-    result = np.empty((shuffles, len(network.layers)))
-    for row in result:
-        weights = {
-            n: _shuffled(t, generator) if n in names else t for n, t in network.weights.items()
-        }
-        found = strengths_by_layer(network.bound_to(weights), convention)
-        row[:] = [fluctuation(found[layer.name]) for layer in network.layers]
-    return result
-
-
-def _shuffled(w: Tensor, generator: torch.Generator) -> Tensor:
-    import torch
-
-    order = torch.randperm(w.numel(), generator=generator).to(w.device)
-    return w.detach().reshape(-1)[order].reshape(w.shape)
+def _fluctuations(network: Network, convention: str) -> list[float]:
+    found = strengths_by_layer(network, convention)
+    return [fluctuation(found[layer.name]) for layer in network.layers]
 
 
 def _ratio(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -125,6 +126,7 @@ class _Call:
         wanted = frozenset(m.name for m in self.chosen)
         for sign, length, kinds in self.conventions:
             key = sign, length, kinds
+            network.carrying_blocks(kinds)  # refuses unknown kinds before anything is computed
             if key not in made:
                 made[key] = Weighted(
                     network, sign, kinds, length, wanted, largest.get((sign, kinds))
@@ -197,7 +199,7 @@ def _refuse_hours(one: Measure, graph: Weighted, hours: float, options: Mapping[
         f"{one.name} would take about {seconds / HOUR:,.1f} hours",
         why=f"{graph.link_count:,} links, {graph.neuron_count:,} neurons; {one.cost.text}",
         fix=f"{sampled}network.filtered('top:32'), network.by_channel(), "
-        f"or hours={seconds / HOUR * 2:,.0f} to do it all the same",
+        f"or hours={math.ceil(seconds / HOUR)} to do it all the same",
     )
 
 

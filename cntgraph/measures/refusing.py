@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cntgraph.measures.weighted import Weighted
     from cntgraph.network import Layer
 
-__all__ = ["refuse_constant", "refuse_without_links"]
+__all__ = ["refuse_constant", "refuse_without_links", "refuse_without_weight"]
 
 ROUNDING = 1e-9  # relative: sums in another order are the same value
 
@@ -52,6 +52,17 @@ def refuse_without_links(graph: Weighted, name: str) -> None:
             f"{name} says nothing on this network",
             why=f"it has no links of kind {' or '.join(graph.kinds)}",
             fix="filter less, or name other kinds of links: kinds=('weight', 'fixed')",
+        )
+
+
+def refuse_without_weight(graph: Weighted, name: str) -> None:
+    """Raise `DegenerateMeasure` where there is no link, or none with a weight under the sign."""
+    refuse_without_links(graph, name)
+    if not np.any(graph.links.weight):
+        raise DegenerateMeasure(
+            f"{name} says nothing on this network",
+            why=f"each of its {graph.link_count:,} links weighs 0 with sign={graph.sign!r}",
+            fix="ask for another sign" if graph.sign != "absolute" else "train it first",
         )
 
 

@@ -1,22 +1,26 @@
 """A block as a linear map of one sign, applied to vectors without listing a link.
 
-A dense layer's weights are read where they lie, whatever the sign asked for; everything else is
-the block itself with |w|, max(w, 0) or max(-w, 0) in place of w.
+A dense layer's weights are read where they lie, whatever the sign asked for; what is listed in
+pairs is walked pair by pair; everything else is the block's own operator with |w|, max(w, 0) or
+max(-w, 0) in place of w.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cntgraph.network import Block
-from cntgraph.network.expressions import literal
-from cntgraph.network.operators import Convolution, Dense
+from cntgraph.network.geometry import Index, Pattern
+from cntgraph.network.operators import Convolution, Dense, Diagonal, Fixed, Opaque, Operator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Step", "Turned", "Values", "of_sign"]
 
@@ -57,83 +61,55 @@ class Step:
 
     def push(self, x: Values) -> Values:
         """What arrives at every target: the sum over its links of the weight times ``x``."""
-        if self._bare is not None and x.ndim == 1:
-            from cntgraph.network.kernels import product
-
-            arrived: Values = product(self._bare, self._heard(x), _MODES[self.sign])
-            return arrived
-        return self._applied(x, forward=True)
+        return self._map.forward(self._heard(x))
 
     def pull(self, y: Values) -> Values:
         """What arrives at every source from its links' targets: the adjoint of `push`."""
-        if self._bare is not None and y.ndim == 1:
-            from cntgraph.network.kernels import adjoint
-
-            return self._returned(adjoint(self._bare, y, _MODES[self.sign]))
-        return self._applied(y, forward=False)
-
-    def _applied(self, x: Values, *, forward: bool) -> Values:
-        import torch
-
-        if self.block.kind == "opaque":
-            matrix = self._matrix if forward else self._matrix.T
-            return np.ascontiguousarray((matrix @ x.T).T)
-        block = self._signed
-        given = torch.from_numpy(np.ascontiguousarray(x)).to(block.tensor.device)
-        batch = given if given.ndim == 2 else given[None]
-        found = block.forward(batch) if forward else block.transpose(batch)
-        result: Values = (found if given.ndim == 2 else found[0]).cpu().numpy()
-        return result
+        return self._returned(self._map.adjoint(np.ascontiguousarray(y)))
 
     @cached_property
-    def _bare(self) -> NDArray[Any] | None:
-        """The weights of a dense layer where they lie, if they can be read as they are."""
-        import torch
-
-        operator = self.block.operator
-        if not isinstance(operator, Dense) or operator.copies != 1:
-            return None
-        w = self.block.tensor.detach()
-        if w.device.type != "cpu" or w.dtype not in (torch.float32, torch.float64):
-            return None
-        found: NDArray[Any] = w.contiguous().numpy()
-        return found
-
-    @cached_property
-    def _signed(self) -> Block:
-        import torch
-
-        # not `map`: it folds batch norms in float64, and links are listed as precise as stored
-        wide = self.block.tensor.detach().to(torch.float64)
-        return replace(self.block, weight=literal(of_sign(wide, self.sign)))
+    def _map(self) -> _Map:
+        """The operator bound to its weights, in the quickest way there is."""
+        operator, w = self.block.operator, self.block.tensor.detach()
+        if isinstance(operator, Opaque):  # its join is not linear, but its links are
+            weight = float(of_sign(w.double().reshape(-1)[0], self.sign))
+            if operator.pattern is None:
+                return _Parts(operator.parts, operator.size_in, operator.size_out, weight)
+            return _Pairs(operator.pattern, np.full(len(operator.pattern.source), weight))
+        if w.device.type == "cpu":
+            if isinstance(operator, Dense) and operator.copies == 1:
+                return _Matrix(_as_stored(w), self.sign)
+            if isinstance(operator, Fixed):
+                return _Pairs(operator.pattern, of_sign(w.double().numpy(), self.sign))
+            if isinstance(operator, Diagonal):
+                return _Factors(of_sign(operator.entries(w).double().numpy(), self.sign))
+        return _Tensors(operator, of_sign(w.double(), self.sign))
 
     @cached_property
-    def _matrix(self) -> Any:
-        """What an opaque block carries, (target, source): its join is not linear, its links are."""
-        from scipy.sparse import csr_array
-
-        size = self.block.operator.size_out, self.block.source_size
-        matrix = csr_array(size, dtype=np.float64)
-        for links in self.block.links():
-            ends = links.target - self.block.target_first, links.source - self.block.source_first
-            matrix += csr_array((of_sign(links.weight, self.sign), ends), shape=size)
-        return matrix
+    def _read(self) -> tuple[Index, Index]:
+        """The places of the operator's input that read a neuron, and which neuron each reads."""
+        inputs = self.block.inputs
+        assert inputs is not None
+        places = np.flatnonzero(inputs >= 0)
+        return places, inputs[places]
 
     def _heard(self, x: Values) -> Values:
-        inputs = self.block.inputs
-        if inputs is None:
+        if self.block.inputs is None:
             return np.ascontiguousarray(x)
-        heard: Values = np.where(inputs >= 0, x[inputs], 0.0)
+        places, neurons = self._read
+        if len(places) == len(self.block.inputs):
+            return np.take(x, neurons, axis=-1)
+        heard = np.zeros((*x.shape[:-1], len(self.block.inputs)))
+        heard[..., places] = x[..., neurons]
         return heard
 
     def _returned(self, z: Values) -> Values:
-        inputs = self.block.inputs
-        if inputs is None:
+        if self.block.inputs is None:
             return z
-        kept = inputs >= 0
-        size = self.block.source_size
-        found: Values = np.bincount(inputs[kept], z[kept], size).astype(np.float64, copy=False)
-        return found
+        places, neurons = self._read
+        size, rows = self.block.source_size, z.reshape(-1, z.shape[-1])
+        found = [np.bincount(neurons, row[places], size).astype(np.float64) for row in rows]
+        return np.stack(found).reshape(*z.shape[:-1], size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,3 +144,131 @@ def of_sign(w: Any, sign: str) -> Any:
     if sign == "absolute":
         return abs(w)
     return (w if sign == "positive" else -w).clip(min=0)
+
+
+class _Map(Protocol):
+    """An operator with its weights, between its flat inputs and its flat outputs."""
+
+    def forward(self, x: Values) -> Values:
+        """From (inputs,) or (vectors, inputs), contiguous, to the outputs."""
+
+    def adjoint(self, y: Values) -> Values:
+        """From (outputs,) or (vectors, outputs), contiguous, to the inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """A dense layer: (outputs, inputs), of float32 or float64, all signs in it."""
+
+    w: NDArray[Any]
+    sign: str
+
+    def forward(self, x: Values) -> Values:
+        from cntgraph.network.kernels import product
+
+        if x.ndim == 2:
+            return x @ self._wide.T
+        arrived: Values = product(self.w, x, _MODES[self.sign])
+        return arrived
+
+    def adjoint(self, y: Values) -> Values:
+        from cntgraph.network.kernels import adjoint
+
+        if y.ndim == 2:
+            return y @ self._wide
+        returned: Values = adjoint(self.w, y, _MODES[self.sign])
+        return returned
+
+    @cached_property
+    def _wide(self) -> Values:
+        wide: Values = of_sign(self.w.astype(np.float64), self.sign)
+        return wide
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Links listed in pairs with their weights under the sign: pooling, what a filter leaves."""
+
+    pattern: Pattern
+    w: Values
+
+    def forward(self, x: Values) -> Values:
+        p = self.pattern
+        return self._carried(x, p.source, p.target, p.size_in, p.size_out)
+
+    def adjoint(self, y: Values) -> Values:
+        p = self.pattern
+        return self._carried(y, p.target, p.source, p.size_out, p.size_in)
+
+    def _carried(self, x: Values, source: Index, target: Index, given: int, made: int) -> Values:
+        from cntgraph.network.kernels import along_pairs
+
+        maps = math.prod(x.shape[:-1]) * self.pattern.lead
+        arrived = np.zeros((maps, made))
+        along_pairs(self.w, source, target, x.reshape(maps, given), arrived)
+        return arrived.reshape(*x.shape[:-1], self.pattern.lead * made)
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """A join that nothing is known of: every value may reach every neuron of its own part."""
+
+    parts: int
+    size_in: int
+    size_out: int
+    weight: float
+
+    def forward(self, x: Values) -> Values:
+        return self._spread(x, self.size_out)
+
+    def adjoint(self, y: Values) -> Values:
+        return self._spread(y, self.size_in)
+
+    def _spread(self, x: Values, size: int) -> Values:
+        each = x.reshape(*x.shape[:-1], self.parts, x.shape[-1] // self.parts).sum(-1)
+        return np.repeat(self.weight * each, size // self.parts, axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Factors:
+    """A link from each neuron to its own target: identity, scale."""
+
+    w: Values
+
+    def forward(self, x: Values) -> Values:
+        return x * self.w
+
+    def adjoint(self, y: Values) -> Values:
+        return y * self.w
+
+
+@dataclass(frozen=True, eq=False)
+class _Tensors:
+    """Any linear operator, by PyTorch and where its weights are."""
+
+    operator: Operator
+    w: Tensor
+
+    def forward(self, x: Values) -> Values:
+        return self._applied(self.operator.forward, x)
+
+    def adjoint(self, y: Values) -> Values:
+        return self._applied(self.operator.transpose, y)
+
+    def _applied(self, f: Any, x: Values) -> Values:
+        import torch
+
+        batch = torch.from_numpy(x if x.ndim == 2 else x[None]).to(self.w.device)
+        found: Values = f(self.w, batch).cpu().numpy()
+        return found if x.ndim == 2 else found[0]
+
+
+def _as_stored(w: Tensor) -> NDArray[Any]:
+    """The weights where they lie if a kernel can read them, else exact in a wider type."""
+    import torch
+
+    if w.dtype not in (torch.float32, torch.float64):
+        exact = w.dtype.is_floating_point or w.dtype.itemsize < 3
+        w = w.to(torch.float32 if exact else torch.float64)
+    stored: NDArray[Any] = w.contiguous().numpy()
+    return stored

@@ -118,17 +118,18 @@ class Weighted:
     @cached_property
     def lengths(self) -> Values:
         """The length of every link of `links`; infinite where the weight is zero."""
-        weight = self.links.weight
+        return self.length_of(self.links.weight)
+
+    def length_of(self, weight: Values) -> Values:
+        """The length of links of these weights under the sign; none is negative, NaN stays NaN."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            if self.length == "log":
-                found: Values = -np.log(weight / self.largest)
-                return found
-            if self.length == "unit":
-                return np.ones_like(weight)
-            if self.length == "weight":
-                return weight
-            inverse: Values = 1.0 / weight
-            return inverse
+            if self.length == "log":  # an infinite weight is no shorter than the largest finite one
+                found: Values = np.maximum(-np.log(weight / self.largest), 0.0)
+            elif self.length == "unit":
+                found = np.where(np.isnan(weight), np.nan, 1.0)
+            else:
+                found = weight if self.length == "weight" else 1.0 / weight
+        return np.where(weight == 0, np.inf, found)
 
     @cached_property
     def matrix(self) -> scipy.sparse.csr_array:

@@ -158,9 +158,15 @@ class Network:
 
     def bound_to(self, weights: Mapping[str, Tensor]) -> Network:
         """The same topology over this very mapping of tensors, neither checked nor copied."""
-        blocks = [replace(block, weights=weights) for block in self.blocks]
+        return self.with_parts(self.layers, self.blocks, weights)
+
+    def with_parts(
+        self, layers: Sequence[Layer], blocks: Sequence[Block], weights: Mapping[str, Tensor]
+    ) -> Network:
+        """The same wiring with other expressions of weights and biases; nothing is checked."""
+        blocks = [replace(block, weights=weights) for block in blocks]
         network = Network(
-            self.layers,
+            layers,
             blocks,
             self.outputs,
             weights,
@@ -268,32 +274,38 @@ class Network:
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The model's outputs, by operators; inputs as traced, a batch of any size."""
+        values = {layer.name: value for layer, _, value in self.propagate(*inputs)}
+        batch = max((len(v) for v in values.values()), default=1)
+        return tuple(self._output(o, values, batch) for o in self.outputs)
+
+    def propagate(self, *inputs: Tensor) -> Iterator[tuple[Layer, Tensor, Tensor]]:
+        """Every layer with its sums and its values, (batch, size) each, in the order of layers.
+
+        The sums are what the activation is applied to; of an input, a constant or a join, they are
+        the values themselves.
+        """
+        values = {n: self._encoded(self.layer(n), x) for n, x in self.samples(*inputs).items()}
+        batch = max((len(v) for v in values.values()), default=1)
+        for layer in self.layers:
+            z = values.get(layer.name)
+            if z is None:
+                z, values[layer.name] = self._values(layer, values, batch)
+            yield layer, z, values[layer.name]
+
+    def samples(self, *inputs: Tensor) -> dict[str, Tensor]:
+        """What each input layer is given, by its name: all samples on a first axis."""
         if self.resolution != "neuron":
             raise InputRefused(
                 "a network of channels computes nothing",
                 why="a kernel that was reduced to one weight has lost its positions",
                 fix="call forward of the network it was made from",
             )
-        given = [layer for layer in self.layers if layer.kind == "input"]
-        if len(inputs) != len(given):
-            raise InputRefused(f"{len(inputs)} inputs given, the network has {len(given)}")
-        values: dict[str, Tensor] = {}
-        for layer, x in zip(given, inputs, strict=True):
-            values[layer.name] = self._encoded(layer, x)
-        batch = max((len(v) for v in values.values()), default=1)
-        for layer in self.layers:
-            if layer.name not in values:
-                values[layer.name] = self._values(layer, values, batch)
-        return tuple(self._output(o, values, batch) for o in self.outputs)
+        layers = [layer for layer in self.layers if layer.kind == "input"]
+        if len(inputs) != len(layers):
+            raise InputRefused(f"{len(inputs)} inputs given, the network has {len(layers)}")
+        return {a.name: _batched(a, x) for a, x in zip(layers, inputs, strict=True)}
 
-    def _encoded(self, layer: Layer, x: Tensor) -> Tensor:
-        traced = layer.traced if layer.join is None else layer.operands[0]
-        if not _fits(tuple(x.shape), traced):
-            raise InputRefused(
-                f"input {layer.name} has the shape {tuple(x.shape)}, traced was {traced}",
-                fix="give that shape, or a batch of it on a first axis",
-            )
-        samples = x.reshape(-1, *traced)
+    def _encoded(self, layer: Layer, samples: Tensor) -> Tensor:
         if layer.join is None:
             return samples.reshape(len(samples), -1)
         try:
@@ -307,17 +319,19 @@ class Network:
             ) from refused
         return encoded.to(_floating(self.weights.values()))
 
-    def _values(self, layer: Layer, values: dict[str, Tensor], batch: int) -> Tensor:
+    def _values(self, layer: Layer, values: dict[str, Tensor], batch: int) -> tuple[Tensor, Tensor]:
+        """What a layer's activation is applied to, and what comes out of it."""
         blocks = self._blocks_into[layer.name]
         if layer.value is not None:
             like = _floating([*values.values(), *self.weights.values()])
             constant = layer.value.evaluate(self.weights, like)
-            return constant.reshape(1, -1).expand(batch, -1)
+            spread = constant.reshape(1, -1).expand(batch, -1)
+            return spread, spread
         if layer.join is not None:
             z = self._join(layer, blocks, values, batch)
         else:
             z = self._sum(layer, blocks, values, batch)
-        return self.activate(layer, z)
+        return z, self.activate(layer, z)
 
     def _sum(
         self, layer: Layer, blocks: list[Block], values: dict[str, Tensor], batch: int
@@ -579,6 +593,17 @@ def _repeated(words: list[str], counts: list[int]) -> pd.Series[str]:
 def _floating(tensors: Iterable[Tensor]) -> torch.dtype | None:
     """The type of the first of these that are no integers."""
     return next((t.dtype for t in tensors if t.is_floating_point()), None)
+
+
+def _batched(layer: Layer, x: Tensor) -> Tensor:
+    """The samples of an input, each of the shape it was traced with."""
+    traced = layer.traced if layer.join is None else layer.operands[0]
+    if not _fits(tuple(x.shape), traced):
+        raise InputRefused(
+            f"input {layer.name} has the shape {tuple(x.shape)}, traced was {traced}",
+            fix="give that shape, or a batch of it on a first axis",
+        )
+    return x.reshape(-1, *traced)
 
 
 def _fits(given: tuple[int, ...], traced: tuple[int, ...]) -> bool:

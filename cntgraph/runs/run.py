@@ -146,9 +146,9 @@ class Run:
         """A row per neuron and epoch: epoch, the columns of `strength`, the stored measures."""
         return self._table("neurons.parquet", epoch).drop(columns=list(COORDINATES))
 
-    def layers(self) -> pd.DataFrame:
+    def layers(self, epoch: int | None = None) -> pd.DataFrame:
         """A row per layer and epoch: epoch and the columns of `cntgraph.layers`."""
-        return self._table("layers.parquet", None)
+        return self._table("layers.parquet", epoch)
 
     def to_igraph(self, epoch: int) -> igraph.Graph:
         """The weighted digraph of an epoch; vertices have strengths and measures as attributes."""

@@ -104,6 +104,7 @@ class Writer:
                 )
         facts = {"network": sha256(self.network_file), "source": source}
         files = epoch_files(epoch, network, metrics, self.origin.options, facts)
+        self._begin()  # not before: a measure that says nothing here leaves the folder as it was
         if epoch in self.done:
             discard_epoch(self.folder, epoch)
         put_epoch(self.folder, epoch, files)
@@ -111,6 +112,7 @@ class Writer:
 
     def finish(self) -> None:
         """List everything that is there: from now on the folder is a run."""
+        self._begin()
         network = self.origin.network
         facts = {
             "neurons": network.neuron_count,
@@ -119,6 +121,10 @@ class Writer:
         }
         epochs = {epoch: receipt.listing for epoch, receipt in self.done.items()}
         Manifest(self.name, self.origin.provenance, facts, epochs).write(self.folder)
+
+    def _begin(self) -> None:
+        if not (self.folder / NETWORK).exists():
+            put_file(self.folder, NETWORK, self.network_file)
 
     def _same(self, epoch: int, network: Network) -> bool:
         weights = {name: network.weights[name] for name in network.tensor_names}
@@ -152,8 +158,6 @@ def writing(folder: Path, origin: Origin, *, name: str | None, replace: bool) ->
                 _discard_others(folder, origin, ours)
             else:
                 _refuse_others(folder, origin, ours)
-        if not (folder / NETWORK).exists():
-            put_file(folder, NETWORK, ours)
         done = receipts(folder, ours)
         yield Writer(folder, called, origin, ours, done, replace)
 

@@ -1,0 +1,419 @@
+"""Closeness, harmonic centrality, betweenness and efficiency against igraph, and by hand."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import igraph
+import networkx as nx
+import numba
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import ZOO, Dense, traced_network
+from torch import nn
+
+import cntgraph as cnt
+
+KINDS = ("weight", "identity", "fixed", "scale", "select")
+NEURON = ("closeness", "harmonic", "betweenness", "betweenness_io")
+OF_SIGN = {
+    "absolute": abs,
+    "positive": lambda w: max(w, 0.0),
+    "negative": lambda w: max(-w, 0.0),
+}
+
+
+def weighted_links(network, kinds=KINDS, sign="absolute"):
+    """Every link (source, target, weight under the sign) without any code of the measures."""
+    for batch in network.links(kinds):
+        columns = (batch.column(name).to_pylist() for name in ("source", "target", "weight"))
+        yield from ((s, t, OF_SIGN[sign](w)) for s, t, w in zip(*columns, strict=True))
+
+
+def lengths_of(links, length="inverse"):
+    """Lengths of links of these weights; a weight of zero leads nowhere."""
+    largest = max(w for _, _, w in links if np.isfinite(w))
+    rule = {
+        "inverse": lambda w: 0.0 if np.isinf(w) else 1 / w,
+        "log": lambda w: -np.log(w / largest),
+        "weight": lambda w: w,
+        "unit": lambda w: 1.0,
+    }[length]
+    return [(s, t, rule(w)) for s, t, w in links if w != 0 and not np.isnan(w)]
+
+
+def explicit_graph(network, sign="absolute", length="inverse", kinds=KINDS):
+    links = lengths_of(list(weighted_links(network, kinds, sign)), length)
+    graph = igraph.Graph(network.neuron_count, [(s, t) for s, t, _ in links], directed=True)
+    graph.es["length"] = [x for _, _, x in links]
+    return graph
+
+
+def ends(network):
+    of = {"input": [], "output": []}
+    for layer in network.layers:
+        if layer.kind in of:
+            of[layer.kind] += range(layer.first, layer.last)
+    return {"sources": of["input"], "targets": of["output"]}
+
+
+def by_igraph(network, **conventions):
+    graph = explicit_graph(network, **conventions)
+    lengths = graph.es["length"]
+    return {
+        "closeness": graph.closeness(mode="out", weights=lengths),
+        "harmonic": graph.harmonic_centrality(mode="out", weights=lengths),
+        "betweenness": graph.betweenness(directed=True, weights=lengths),
+        "betweenness_io": graph.betweenness(directed=True, weights=lengths, **ends(network)),
+    }
+
+
+def agree(found, expected, names=NEURON, rtol=1e-9):
+    for name in names:
+        scale = np.nanmax(np.abs(expected[name]), initial=0) * rtol
+        np.testing.assert_allclose(found[name], expected[name], rtol, scale, err_msg=name)
+
+
+def measured(network, names=NEURON, **conventions):
+    """The measures that do not refuse this network, each by itself."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = cnt.measure(network, name, **conventions)[name].to_numpy()
+        except cnt.DegenerateMeasure:
+            continue
+    return found
+
+
+def with_random_weights(network, values, seed=0):
+    """The network with weights drawn from some values, so that many paths are equally long."""
+    rng = np.random.default_rng(seed)
+    drawn = {n: torch.from_numpy(rng.choice(values, t.shape)) for n, t in network.weights.items()}
+    return network.with_weights({n: t.to(network.weights[n].dtype) for n, t in drawn.items()})
+
+
+@functools.cache
+def mlp(*sizes):
+    torch.manual_seed(len(sizes))
+    return cnt.trace(Dense(sizes), (1, sizes[0]))
+
+
+def line(*weights):
+    """A path of neurons with these weights between them."""
+    layers = [nn.Linear(1, 1, bias=False) for _ in weights]
+    with torch.no_grad():
+        for layer, weight in zip(layers, weights, strict=True):
+            layer.weight.fill_(weight)
+    return cnt.trace(nn.Sequential(*layers), (1, 1))
+
+
+class Twice(nn.Module):
+    """Two links from each input to each hidden neuron, and a way round them."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice, self.head, self.skip = nn.Linear(8, 5), nn.Linear(5, 3), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.twice(torch.cat([x, x], 1)))) + self.skip(x)
+
+
+@functools.cache
+def twice():
+    torch.manual_seed(0)
+    return cnt.trace(Twice(), (1, 4))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_igraph_gives_the_same(name):
+    network = traced_network(name, "folded" if name == "residual" else "raw")
+    expected = by_igraph(network)
+    found = measured(network)
+    assert "harmonic" in found
+    agree(found, expected, found)
+    efficiency = cnt.measure(network, "efficiency")["efficiency"][0]
+    assert efficiency == pytest.approx(np.mean(expected["harmonic"]), rel=1e-12)
+
+
+@pytest.mark.parametrize("length", ["inverse", "weight", "unit"])
+@pytest.mark.parametrize("sign", OF_SIGN)
+@pytest.mark.parametrize("name", ["residual", "lenet", "attention", "recurrent"])
+def test_every_sign_and_length(name, sign, length):
+    network = traced_network(name)
+    found = measured(network, sign=sign, length=length)
+    assert "betweenness" in found, "convolutions and gates tell neurons of a layer apart"
+    agree(found, by_igraph(network, sign=sign, length=length), found)
+
+
+@pytest.mark.parametrize("links", ["top:3", "above:0.1", "backbone:0.2"])
+@pytest.mark.parametrize("length", ["inverse", "unit"])
+def test_what_a_filter_leaves(links, length):
+    network = mlp(40, 60, 50, 10).filtered(links)
+    found = measured(network, length=length)
+    agree(found, by_igraph(network, length=length), found)
+    assert {"harmonic", "betweenness"} <= set(found), "the filter leaves something to say"
+
+
+@pytest.mark.parametrize("length", ["inverse", "weight", "unit"])
+def test_ties_that_are_pulled_from_long_lists(length):
+    network = with_random_weights(mlp(40, 60, 50, 10), [0.0, 1.0, 2.0, -1.0, 4.0])
+    agree(cnt.measure(network, *NEURON, length=length), by_igraph(network, length=length))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(1, 6), min_size=2, max_size=5),
+    st.sampled_from(["inverse", "weight", "unit"]),
+    st.sampled_from([(1.0, 2.0), (0.0, 1.0, -2.0), (-1.0, 0.0, 0.5, 3.0), (0.0, 0.0, 1.0)]),
+    st.integers(0, 1000),
+)
+def test_ties_are_counted_as_igraph_counts_them(sizes, length, values, seed):
+    network = with_random_weights(mlp(*sizes), values, seed)
+    if not any(w for _, _, w in weighted_links(network)):
+        return
+    found = measured(network, length=length)
+    agree(found, by_igraph(network, length=length), found)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from([(1.0, 2.0), (0.0, 1.0, 3.0)]), st.integers(0, 1000))
+def test_parallel_links_are_paths_of_their_own(values, seed):
+    network = with_random_weights(twice(), values, seed)
+    pairs = [(s, t) for s, t, _ in weighted_links(network)]
+    assert len(pairs) > len(set(pairs)), "the network above has parallel links"
+    found = measured(network)
+    agree(found, by_igraph(network), found)
+
+
+def test_paths_are_equal_up_to_rounding_and_no_further():
+    model = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False)).double()
+    for longer, through in [(1e-13, 0.5), (1e-8, 0.0)]:
+        with torch.no_grad():
+            model[0].weight.copy_(torch.tensor([[1.0], [1 / (1 + longer)]]))
+            model[1].weight.fill_(1.0)
+        network = cnt.trace(model, torch.zeros(1, 1, dtype=torch.float64))
+        if through:
+            with pytest.raises(cnt.DegenerateMeasure):  # both half: nothing tells them apart
+                cnt.measure(network, "betweenness")
+        else:
+            assert cnt.measure(network, "betweenness")["betweenness"].tolist() == [0, 1, 0, 0]
+
+
+def all_paths(links, n):
+    """Every shortest path between two neurons as the lists of its inner neurons, by brute force."""
+    out = {s: [] for s in range(n)}
+    for s, t, x in links:
+        out[s].append((t, x))
+    found = {}
+
+    def walk(start, here, far, inner):
+        for t, x in out[here]:
+            best, paths = found.get((start, t), (np.inf, []))
+            if far + x < best * (1 - 1e-9):
+                found[start, t] = far + x, [inner]
+            elif far + x <= best * (1 + 1e-9):
+                found[start, t] = best, [*paths, inner]
+            walk(start, t, far + x, [*inner, t])
+
+    for start in range(n):
+        walk(start, start, 0.0, [])
+    return found
+
+
+def by_hand(network, links):
+    n = network.neuron_count
+    paths = all_paths(links, n)
+    of = {k: set(v) for k, v in ends(network).items()}
+    found = {name: np.zeros(n) for name in NEURON}
+    far = [[d for (s, _), (d, _) in paths.items() if s == v] for v in range(n)]
+    with np.errstate(divide="ignore"):
+        found["harmonic"] = np.array([np.sum(1 / np.array(d)) / (n - 1) for d in far])
+        sums = np.array([np.sum(d) if d else np.nan for d in far])
+        found["closeness"] = np.array([len(d) for d in far]) / sums
+    for (s, t), (_, ways) in paths.items():
+        for inner in itertools.chain.from_iterable(ways):
+            found["betweenness"][inner] += 1 / len(ways)
+            if s in of["sources"] and t in of["targets"]:
+                found["betweenness_io"][inner] += 1 / len(ways)
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(1, 4), min_size=3, max_size=4),
+    st.sampled_from([(1.0, 2.0), (1.0, 0.5, 0.0), (3.0, 3.0, 1.0)]),
+    st.integers(0, 1000),
+)
+def test_lengths_of_zero(sizes, values, seed):
+    network = with_random_weights(mlp(*sizes), values, seed)
+    links = list(weighted_links(network))
+    if not any(w for _, _, w in links):
+        return
+    links = lengths_of(links, "log")
+    assert 0.0 in [x for _, _, x in links], "the strongest link has length 0"
+    found = measured(network, length="log")
+    agree(found, by_hand(network, links), found)
+
+
+def test_distances_with_lengths_of_zero_on_a_larger_network():
+    network = traced_network("lenet")
+    found = cnt.measure(network, "closeness", "harmonic", "betweenness", length="log")
+    links = lengths_of(list(weighted_links(network)), "log")
+    graph = nx.MultiDiGraph()
+    graph.add_nodes_from(range(network.neuron_count))
+    graph.add_weighted_edges_from(links)
+    start = min(links, key=lambda link: link[2])[0]
+    for neuron in (0, 50, 200, start):
+        far = nx.single_source_dijkstra_path_length(graph, neuron)
+        del far[neuron]
+        assert found["closeness"][neuron] == pytest.approx(len(far) / sum(far.values()))
+    assert np.flatnonzero(np.isinf(found["harmonic"])).tolist() == [start]
+
+
+def test_an_infinite_weight_has_no_length():
+    network = mlp(3, 4, 3, 2)
+    weights = {n: t.clone() for n, t in network.weights.items()}
+    weights["fc.1.weight"][1, 2] = float("inf")
+    network = network.with_weights(weights)
+    links = list(weighted_links(network))
+    agree(cnt.measure(network, *NEURON), by_hand(network, lengths_of(links)))
+    found = cnt.measure(network, "betweenness", length="log")
+    links = [(s, t, max(x, 0)) for s, t, x in lengths_of(links, "log")]
+    agree(found, by_hand(network, links), ["betweenness"])
+
+
+def test_a_path_that_fits_in_the_head():
+    found = cnt.measure(line(2.0, -4.0, 1.0), *NEURON)  # lengths 1/2, 1/4 and 1
+    far = [[0.5, 0.75, 1.75], [0.25, 1.25], [1.0]]
+    expected = [len(d) / sum(d) for d in far]
+    np.testing.assert_allclose(found["closeness"], [*expected, np.nan], rtol=1e-15)
+    expected = [sum(1 / x for x in d) / 3 for d in far]
+    np.testing.assert_allclose(found["harmonic"], [*expected, 0], rtol=1e-15)
+    assert found["betweenness"].tolist() == [0, 2, 2, 0]
+    assert found["betweenness_io"].tolist() == [0, 1, 1, 0]
+    network = cnt.measure(line(2.0, -4.0, 1.0), "efficiency")["efficiency"]
+    assert network[0] == pytest.approx(sum(expected) / 4)
+
+
+def test_a_negative_link_cuts_the_positive_path():
+    found = cnt.measure(line(2.0, -4.0, 1.0), "closeness", "betweenness", sign="positive")
+    np.testing.assert_allclose(found["closeness"], [2, np.nan, 1, np.nan])
+    assert not found["betweenness"].any()
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.floats(1e-3, 1e3))
+def test_the_scale_of_the_weights_scales_closeness_and_leaves_betweenness(scale):
+    network = mlp(12, 9, 7, 4)
+    weights = {n: t.double() * scale for n, t in network.weights.items()}
+    one = cnt.measure(network.bound_to({n: t.double() for n, t in network.weights.items()}), *NEURON)
+    two = cnt.measure(network.bound_to(weights), *NEURON)
+    expected = {name: one[name] * (scale if "ness" not in name[3:] else 1) for name in NEURON}
+    expected = {
+        "closeness": one["closeness"] * scale,
+        "harmonic": one["harmonic"] * scale,
+        "betweenness": one["betweenness"],
+        "betweenness_io": one["betweenness_io"],
+    }
+    agree(two, expected, rtol=1e-12)
+
+
+def without_nan(network):
+    return {n: torch.nan_to_num(t, nan=0.0) for n, t in network.weights.items()}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 3))
+def test_nan_stays_where_it_may_matter(seed, count):
+    rng = np.random.default_rng(seed)
+    network = mlp(4, 5, 4, 5, 3).filtered(f"top:{rng.integers(1, 3)}")
+    links = [(s, t) for s, t, _ in weighted_links(network)]
+    lost = [links[k] for k in rng.choice(len(links), count, replace=False)]
+    weights = {n: t.clone() for n, t in network.weights.items()}
+    firsts = [layer.first for layer in network.layers]
+    for s, t in lost:
+        block = np.searchsorted(firsts, s, side="right") - 1
+        weights[f"fc.{block}.weight"][t - firsts[block + 1], s - firsts[block]] = float("nan")
+    graph = nx.DiGraph(links)
+    before = {s: nx.ancestors(graph, s) | {s} for s, _ in lost}
+    behind = {t: nx.descendants(graph, t) | {t} for _, t in lost}
+    broken, whole = network.bound_to(weights), network.bound_to(weights)
+    whole = network.bound_to(without_nan(whole))
+    of = {"betweenness": (set(graph), set(graph)), "betweenness_io": None}
+    of["betweenness_io"] = tuple(map(set, ends(network).values()))
+    unknown = {name: set() for name in NEURON}
+    for s, t in lost:
+        unknown["closeness"] |= before[s]
+        unknown["harmonic"] |= before[s]
+        for name, (sources, targets) in of.items():
+            for a, b in itertools.product(before[s] & sources, behind[t] & targets):
+                unknown[name] |= nx.descendants(graph, a) & nx.ancestors(graph, b)
+    found, expected = measured(broken), by_igraph(whole)
+    for name in found:
+        nan = np.array([v in unknown[name] for v in range(network.neuron_count)])
+        np.testing.assert_allclose(
+            found[name], np.where(nan, np.nan, expected[name]), 1e-9, 1e-9, err_msg=name
+        )
+
+
+def test_efficiency_of_a_network_with_nan_is_nan():
+    weights = {n: t.clone() for n, t in mlp(4, 5, 4).weights.items()}
+    weights["fc.0.weight"][0, 0] = float("nan")
+    found = cnt.measure(mlp(4, 5, 4).with_weights(weights), "efficiency")
+    assert found["efficiency"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["closeness", "harmonic", "betweenness", "betweenness_io"])
+def test_one_value_per_layer_is_refused(name):
+    with pytest.raises(cnt.DegenerateMeasure, match=r"one value per layer[\s\S]*strength"):
+        cnt.measure(mlp(6, 5, 4, 3), name, length="unit")
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "options", "said"),
+    [
+        (lambda: mlp(4, 3), "betweenness", {}, "it is 0 at each of the 7 neurons"),
+        (lambda: mlp(4, 5, 3).filtered("above:1e9"), "closeness", {}, "no links"),
+        (lambda: line(0.0, 0.0), "efficiency", {}, "weighs 0"),
+        (lambda: line(1.0, 2.0), "harmonic", {"sign": "negative"}, "ask for another sign"),
+        (lambda: line(1.0, 2.0), "efficiency", {"length": "log"}, "length='inverse'"),
+        (lambda: line(np.inf), "closeness", {"length": "weight"}, "ask for another length"),
+    ],
+)
+def test_what_says_nothing(network, name, options, said):
+    with pytest.raises(cnt.DegenerateMeasure) as refusal:
+        cnt.measure(network(), name, **options)
+    assert said in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sign": "signed"}, "absolute or positive or negative"),
+        ({"length": "inverze"}, "did you mean inverse"),
+        ({"samples": -1}, "samples=-1"),
+    ],
+)
+def test_what_is_refused(options, said):
+    with pytest.raises(cnt.InputRefused) as refusal:
+        cnt.measure(mlp(6, 5, 4, 3), "closeness", **options)
+    assert said in str(refusal.value)
+
+
+def test_measures_of_one_call_share_their_sweeps_and_change_nothing():
+    network = traced_network("lenet")
+    together = cnt.measure(network, *NEURON)
+    for name in NEURON:
+        alone = cnt.measure(network, name)
+        np.testing.assert_array_equal(alone[name], together[name])
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    network = traced_network("lenet")
+    many = cnt.measure(network, *NEURON)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
+    np.testing.assert_array_equal(cnt.measure(network, *NEURON)[[*NEURON]], many[[*NEURON]])
