@@ -77,7 +77,35 @@ class Adding(nn.Module):
         return self.last(torch.relu(self.second(torch.relu(self.first(x))) + x))
 
 
-SKIPPING = {"bridged": (Bridged, (1, 5)), "2d": (Dense2d, (1, 1, 4, 5)), "adding": (Adding, (1, 5))}
+class Parallel(nn.Module):
+    """Some of what is read is read twice, so that two links join the same two neurons."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(5, 4), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.last(torch.cat([x, x[:, :3], torch.relu(self.first(x))], 1))
+
+
+class Partly(nn.Module):
+    """As many links as a full layer has, but one input is read twice and another never."""
+
+    def __init__(self):
+        super().__init__()
+        self.only = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.only(torch.cat([x[:, :4], x[:, :1]], 1))
+
+
+SKIPPING = {
+    "bridged": (Bridged, (1, 5)),
+    "2d": (Dense2d, (1, 1, 4, 5)),
+    "adding": (Adding, (1, 5)),
+    "parallel": (Parallel, (1, 5)),
+    "partly": (Partly, (1, 5)),
+}
 
 
 @functools.cache
@@ -96,6 +124,7 @@ FILTERED = {
     "lenet": lambda: traced_network("lenet"),
     "residual backbone": lambda: traced_network("residual").filtered("backbone:0.1"),
     "bridged top:1": lambda: bridged().filtered("top:1"),
+    "parallel": lambda: skipping("parallel").filtered("top:4"),
 }
 SIGNED = [*itertools.product(FILTERED, SIGNS), ("dense", "positive"), ("dense", "negative")]
 
@@ -111,10 +140,13 @@ def named(name):
 def test_igraph_counts_the_same(name, sign):
     network = named(name)
     graph = explicit(network, sign)
-    found = cnt.measure(network, "degree", "coreness", sign=sign)
-    assert found["degree"].tolist() == graph.degree(mode="all")
-    assert found["coreness"].tolist() == graph.coreness(mode="all")
-    assert (found["coreness"] <= found["degree"]).all()
+    for measure in ("degree", "coreness"):
+        wanted = getattr(graph, measure)(mode="all")
+        if all(len(set(wanted[a.first : a.last])) == 1 for a in network.layers):
+            with pytest.raises(cnt.DegenerateMeasure):
+                cnt.measure(network, measure, sign=sign)
+        else:
+            assert cnt.measure(network, measure, sign=sign)[measure].tolist() == wanted
 
 
 @pytest.mark.parametrize("kinds", [ALL, ("weight", "select")])
@@ -255,7 +287,7 @@ def test_the_strong_joined_to_the_strong_stand_out_of_the_null():
 # -- triangles ------------------------------------------------------------------------------------
 
 
-BY_WEIGHTS = itertools.product(["bridged", "2d"], [("weight",)], SIGNS)
+BY_WEIGHTS = itertools.product(["bridged", "2d", "parallel"], [("weight",)], SIGNS)
 BY_IDENTITY = itertools.product(["adding"], [ALL], ["absolute", "positive"])  # which weighs 1
 
 
@@ -270,9 +302,18 @@ def test_igraph_finds_the_same_triangles(name, kinds, sign):
     assert found > 0
 
 
+def parted():
+    """Triangles, beside a first neuron that has no link and so is a part of its own."""
+    weights = {n: t.clone() for n, t in bridged().weights.items()}
+    for name in ("first.weight", "last.weight"):
+        weights[name][:, 0] = 0.0
+    return bridged().with_weights(weights).filtered("nonzero")
+
+
 @pytest.mark.parametrize("sign", SIGNS)
-def test_small_world_by_its_definition(sign):
-    network = bridged()
+@pytest.mark.parametrize("name", ["bridged", "parallel", "parted"])
+def test_small_world_by_its_definition(name, sign):
+    network = parted() if name == "parted" else skipping(name)
     graph = nx.Graph(explicit(network, sign).get_edgelist())
     part = graph.subgraph(max(nx.connected_components(graph), key=len))
     n, k = len(part), 2 * part.number_of_edges() / len(part)
@@ -293,6 +334,12 @@ def test_density_by_its_definition(name, sign):
     joined = len(set(explicit(network, sign).get_edgelist()))
     found = cnt.measure(network, "density", sign=sign)["density"][0]
     assert found == pytest.approx(joined / possible, rel=1e-14)
+
+
+def test_a_neuron_that_is_never_read_leaves_a_gap():
+    network = skipping("partly")
+    assert network.link_count == 5 * 3
+    assert cnt.measure(network, "density")["density"][0] == pytest.approx(4 / 5)
 
 
 @pytest.mark.parametrize("sign", SIGNS)

@@ -21,14 +21,15 @@ import cntgraph as cnt
 
 
 class Twice(nn.Module):
-    """Two blocks between the same layers, so that every two neurons are joined by two links."""
+    """Parallel links: a layer read twice over, and an identity beside trained links."""
 
     def __init__(self):
         super().__init__()
-        self.one, self.other, self.head = nn.Linear(6, 5), nn.Linear(6, 5), nn.Linear(5, 4)
+        self.one, self.head = nn.Linear(12, 5), nn.Linear(5, 5)
 
     def forward(self, x):
-        return self.head(torch.relu(self.one(x) + self.other(x)))
+        y = torch.relu(self.one(torch.cat([x, x], 1)))
+        return self.head(y) + y
 
 
 @functools.cache
@@ -44,24 +45,28 @@ def network_of(name):
 NAMES = [*ZOO, "twice", "filtered dense", "filtered lenet"]
 
 
+def kinds_of(name):
+    return ("weight", "identity") if name == "twice" else ("weight",)
+
+
 @functools.cache
-def links(network):
-    """Source, target and weight of every trained link, as arrays."""
-    batches = list(network.links())
+def links(network, kinds=("weight",)):
+    """Source, target and weight of every link, as arrays."""
+    batches = list(network.links(kinds))
     columns = [[b.column(c).to_numpy() for b in batches] for c in ("source", "target", "weight")]
     return tuple(np.concatenate(column) for column in columns)
 
 
-def strengths(network, sign):
-    source, target, weight = links(network)
+def strengths(network, sign, kinds=("weight",)):
+    source, target, weight = links(network, kinds)
     weight = np.abs(weight) if sign == "absolute" else weight
     n = network.neuron_count
     return np.bincount(source, weight, n) + np.bincount(target, weight, n)
 
 
-def pairs(network):
+def pairs(network, kinds=("weight",)):
     """The places in `links` of each pair of layers that links join."""
-    source, target, _ = links(network)
+    source, target, _ = links(network, kinds)
     first = np.array([layer.first for layer in network.layers])
     ends = [np.searchsorted(first, end, side="right") - 1 for end in (source, target)]
     names = [layer.name for layer in network.layers]
@@ -72,38 +77,42 @@ def pairs(network):
 @pytest.mark.parametrize("sign", ["absolute", "signed"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_weighted_covariance_gives_the_same(name, sign):
-    network = network_of(name)
-    source, target, weight = links(network)
-    strength = strengths(network, sign)
-    found = cnt.measure(network, "assortativity", sign=sign).set_index(["source", "target"])
-    for pair, at in pairs(network).items():
+    network, kinds = network_of(name), kinds_of(name)
+    source, target, weight = links(network, kinds)
+    strength = strengths(network, sign, kinds)
+    found = cnt.measure(network, "assortativity", sign=sign, kinds=kinds).set_index(
+        ["source", "target"]
+    )
+    for pair, at in pairs(network, kinds).items():
         ends = np.stack([strength[source[at]], strength[target[at]]])
         c = np.cov(ends, aweights=np.abs(weight[at]))
         constant = (np.ptp(ends, axis=1) <= 1e-12 * np.abs(ends).max(axis=1)).any()
         expected = np.nan if constant else c[0, 1] / np.sqrt(c[0, 0] * c[1, 1])
         value = found.loc[pair, "assortativity"]
         np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-11)
-    assert len(found) == len(pairs(network))
+    assert len(found) == len(pairs(network, kinds))
 
 
 def test_parallel_links_are_there():
-    source, target, _ = links(network_of("twice"))
-    assert len(source) == 2 * 30 + 20
-    assert len(set(zip(source, target, strict=True))) == 30 + 20
+    source, target, _ = links(network_of("twice"), kinds_of("twice"))
+    assert len(source) == 60 + 25 + 5
+    assert len(set(zip(source, target, strict=True))) == 30 + 25
 
 
 @pytest.mark.skipif(igraph.__version__ < "1", reason="no weighted assortativity before igraph 1.0")
 @pytest.mark.parametrize("name", ["dense", "twice", "tied", "residual", "filtered dense"])
 @pytest.mark.parametrize("sign", ["absolute", "signed"])
 def test_igraph_gives_the_same(name, sign):
-    network = network_of(name)
-    source, target, weight = links(network)
+    network, kinds = network_of(name), kinds_of(name)
+    source, target, weight = links(network, kinds)
     ends = list(zip(source.tolist(), target.tolist(), strict=True))
     graph = igraph.Graph(network.neuron_count, ends, directed=True)
     graph.es["weight"] = np.abs(weight).tolist()
     types = graph.strength(weights="weight" if sign == "absolute" else weight.tolist())
-    found = cnt.measure(network, "assortativity", sign=sign).set_index(["source", "target"])
-    for pair, at in pairs(network).items():
+    found = cnt.measure(network, "assortativity", sign=sign, kinds=kinds).set_index(
+        ["source", "target"]
+    )
+    for pair, at in pairs(network, kinds).items():
         joined = graph.subgraph_edges(at.tolist(), delete_vertices=False)
         expected = joined.assortativity(types, types, directed=True, weights="weight")
         np.testing.assert_allclose(found.loc[pair, "assortativity"], expected, rtol=1e-9)
@@ -112,16 +121,16 @@ def test_igraph_gives_the_same(name, sign):
 @pytest.mark.parametrize("sign", ["absolute", "signed"])
 @pytest.mark.parametrize("name", NAMES)
 def test_neighbours_averaged_link_by_link_give_the_same(name, sign):
-    network = network_of(name)
-    source, target, weight = links(network)
-    strength, size = strengths(network, sign), np.abs(weight)
+    network, kinds = network_of(name), kinds_of(name)
+    source, target, weight = links(network, kinds)
+    strength, size = strengths(network, sign, kinds), np.abs(weight)
     n = network.neuron_count
     summed = np.bincount(source, size * strength[target], n)
     summed += np.bincount(target, size * strength[source], n)
-    total = strengths(network, "absolute")
+    total = strengths(network, "absolute", kinds)
     with np.errstate(invalid="ignore"):
         expected = summed / total
-    found = cnt.measure(network, "neighbour_strength", sign=sign)["neighbour_strength"]
+    found = cnt.measure(network, "neighbour_strength", sign=sign, kinds=kinds)["neighbour_strength"]
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -239,3 +248,8 @@ def test_what_is_not_a_number_stays_where_it_is(value):
     expected[first[1] :] = True  # each of them has it, or a neighbour that has it
     lost = ~np.isfinite(found["neighbour_strength"])
     np.testing.assert_array_equal(lost, expected)
+
+
+def test_where_nothing_is_a_number_nothing_is_refused():
+    network = bound(traced_network("dense"), *(np.full(shape, np.nan) for shape in SHAPES))
+    assert cnt.measure(network, "assortativity")["assortativity"].isna().all()

@@ -85,6 +85,15 @@ def test_the_reason_holds_the_networks_own_values():
     assert "29 neurons" in reason(traced_network("dense"), "strong_components").why
 
 
+@pytest.mark.parametrize("name", [*CONSTANT, *FORWARD, *TRIANGLES])
+def test_a_full_network_is_refused_without_a_list_of_links(name):
+    graph = Weighted(traced_network("dense"), "absolute", ("weight",))
+    with pytest.raises(cnt.DegenerateMeasure):
+        MEASURES[name].compute(graph)
+    assert not graph.shared
+    assert "links" not in vars(graph)
+
+
 @pytest.mark.parametrize("name", ["degree", "coreness"])
 @pytest.mark.parametrize("sizes", [(5, 4), (3, 3, 3), (2, 7, 1, 4), (1, 1), (6, 2, 2, 2, 9)])
 def test_cores_of_whole_layers_are_known_without_links(name, sizes):
@@ -209,6 +218,15 @@ def test_a_rich_club_of_one_layer():
     assert cnt.measure(network, "rich_club", among="layer")["rich_club"][0] > 0
     top = float(error.fix.rpartition("=")[2])
     assert cnt.measure(network, "rich_club", top=top)["rich_club"][0] > 0
+
+
+def test_neurons_without_weight_are_not_among_the_strong():
+    model = nn.Sequential(nn.Linear(2, 4, bias=False), nn.Linear(4, 3, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 2.0]]))
+        model[1].weight.zero_()
+    why = reason(cnt.trace(model, (1, 2)), "rich_club", top=0.25, among="layer").why
+    assert "2 strongest neurons, which are in input, 0" in why
 
 
 @pytest.mark.parametrize("name", [n for n, m in MEASURES.items() if "unit" in m.lengths])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import gaussian_kde, ks_2samp, norm, wasserstein_distance
@@ -20,6 +20,7 @@ samples = st.lists(st.integers(-1000, 1000), min_size=1, max_size=40).map(
     lambda values: np.array(values) / 8
 )
 kinds = st.sampled_from(KINDS)
+laws = settings(deadline=None, max_examples=60)
 
 
 def normal(count, mean=0.0, deviation=1.0):
@@ -30,18 +31,20 @@ def normal(count, mean=0.0, deviation=1.0):
 # -- laws -----------------------------------------------------------------------------------------
 
 
-@given(samples, kinds, st.randoms(use_true_random=False))
-def test_equal_samples_do_not_diverge(a, kind, random):
-    other = a.copy()
-    random.shuffle(other)
+@laws
+@given(samples, kinds, st.integers(0, 99))
+def test_equal_samples_do_not_diverge(a, kind, seed):
+    other = np.random.default_rng(seed).permutation(a)
     assert cnt.divergence(a, other, kind) == 0
 
 
+@laws
 @given(samples, st.sampled_from(KINDS[:3]), st.integers(2, 4))
 def test_more_of_the_same_does_not_diverge(a, kind, times):
     assert cnt.divergence(a, np.tile(a, times), kind) == pytest.approx(0, abs=1e-12)
 
 
+@laws
 @given(samples, samples, kinds)
 def test_order_does_not_matter_and_all_is_finite(a, b, kind):
     found = cnt.divergence(a, b, kind)
@@ -51,6 +54,7 @@ def test_order_does_not_matter_and_all_is_finite(a, b, kind):
         assert found <= 1
 
 
+@laws
 @given(samples, samples, st.integers(-500, 500), st.sampled_from([0.125, 1, 4, 1024]))
 def test_shift_and_scale(a, b, shift, scale):
     for kind in ("jensen-shannon", "kolmogorov-smirnov"):
@@ -63,11 +67,13 @@ def test_shift_and_scale(a, b, shift, scale):
     assert moved == pytest.approx(smooth, rel=1e-9, abs=1e-12)
 
 
+@laws
 @given(samples, st.integers(-500, 500))
 def test_wasserstein_of_a_shift_is_the_shift(a, shift):
     assert cnt.divergence(a, a + shift, "wasserstein") == pytest.approx(abs(shift), rel=1e-12)
 
 
+@laws
 @given(samples, samples)
 def test_what_is_far_apart_shares_no_bit(a, b):
     assert cnt.divergence(a, b + 1000, "jensen-shannon") == pytest.approx(1, abs=1e-12)
@@ -77,6 +83,8 @@ def test_what_is_far_apart_shares_no_bit(a, b):
 # -- other people's numbers -----------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")  # in the p-value that SciPy adds
+@laws
 @given(samples, samples)
 def test_scipy_gives_the_same(a, b):
     expected = wasserstein_distance(a, b)
@@ -99,8 +107,10 @@ def test_a_case_that_fits_in_the_head():
     # p = (1, 0), q = (1/2, 1/2), middle (3/4, 1/4)
     bits = (np.log2(4 / 3) + 0.5 * np.log2(2 / 3) + 0.5 * np.log2(2)) / 2
     assert cnt.divergence([0, 0, 0], [0, 1], bins=2) == pytest.approx(bits, rel=1e-14)
-    # a bin holds its lower edge, the last one both: (1/2, 1/2) and (0, 1)
-    assert cnt.divergence([0, 1], [1, 2], bins=[0, 1, 2]) == pytest.approx(bits, rel=1e-14)
+    # a bin holds its lower edge, the last one both: (1/3, 2/3) and (0, 1)
+    expected = jensenshannon([1, 2], [0, 3], base=2) ** 2
+    found = cnt.divergence([0, 1, 1], [1, 2, 2], bins=[0, 1, 2])
+    assert found == pytest.approx(expected, rel=1e-12)
 
 
 def test_outliers_do_not_hide_a_difference():
@@ -196,14 +206,15 @@ def test_noise_is_not_taken_for_a_difference(kind, resamples):
     rng = np.random.default_rng(3)
     found = [
         cnt.divergence(rng.normal(size=40), rng.normal(size=70), kind, resamples, seed)
-        for seed in range(40)
+        for seed in range(30)
     ]
-    assert sum(d.low > d.floor for d in found) <= 4
-    assert 8 < sum(d.value > d.floor for d in found) < 32
+    assert sum(d.low > d.floor for d in found) <= 3
+    assert 6 < sum(d.value > d.floor for d in found) < 24
     apart = cnt.divergence(rng.normal(size=40), rng.normal(2, size=70), kind, resamples)
     assert apart.low > apart.floor
 
 
+@laws
 @given(samples, samples, kinds)
 def test_the_value_is_within_its_interval(a, b, kind):
     found = cnt.divergence(a, b, kind, bootstrap=5)

@@ -136,7 +136,7 @@ def rescaled(network, names, seed):
     return network.with_weights(weights)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(sizes, st.integers(0, 2**16))
 def test_all_rescalings_of_a_network_are_balanced_to_one(widths, seed):
     torch.manual_seed(seed)

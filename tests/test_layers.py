@@ -10,6 +10,7 @@ from models import build, traced_network
 from torch import nn
 
 import cntgraph as cnt
+from cntgraph.measures.nulls import null_models
 
 
 @pytest.mark.parametrize("name", ["dense", "residual", "lenet", "sequence"])
@@ -93,3 +94,29 @@ def test_bad_values_are_refused():
         cnt.layers(network, shuffles=-1)
     with pytest.raises(cnt.InputRefused, match="plain"):
         cnt.layers(network, convention="plane")
+
+
+@pytest.mark.parametrize("null", ["weights", "signs"])
+@pytest.mark.parametrize("name", ["dense", "residual", "reparametrised"])
+def test_the_null_is_the_moments_of_its_draws(name, null):
+    network = traced_network(name)
+    found = cnt.layers(network, shuffles=4, null=null, seed=2)
+    drawn = np.array(
+        [
+            cnt.strength(one).groupby("layer", sort=False)["strength"].std(ddof=0)
+            for one in null_models(network, null, 4, seed=2)
+        ]
+    )
+    assert drawn.std(0).max() > 0
+    np.testing.assert_allclose(found["fluctuation_null"], drawn.mean(0), rtol=1e-9)
+    varies = drawn.std(0) > 1e-9
+    z = (found["fluctuation"] - drawn.mean(0))[varies] / drawn.std(0)[varies]
+    np.testing.assert_allclose(found["fluctuation_z"][varies], z, rtol=1e-6)
+
+
+def test_a_null_that_keeps_the_fluctuation_is_refused():
+    network = traced_network("dense")
+    with pytest.raises(cnt.DegenerateMeasure, match="says nothing"):
+        cnt.layers(network, shuffles=2, null="strengths")
+    with pytest.raises(cnt.InputRefused, match="no null model 'sign'"):
+        cnt.layers(network, null="sign")

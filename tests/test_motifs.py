@@ -39,14 +39,15 @@ class Skipping(nn.Module):
 
 
 class Twice(nn.Module):
-    """Two blocks between the same layers, so that every two neurons are joined by two links."""
+    """Parallel links: a layer read twice over, and an identity beside trained links."""
 
     def __init__(self):
         super().__init__()
-        self.one, self.other, self.head = nn.Linear(6, 5), nn.Linear(6, 5), nn.Linear(5, 4)
+        self.one, self.head = nn.Linear(12, 5), nn.Linear(5, 5)
 
     def forward(self, x):
-        return self.head(torch.relu(self.one(x) + self.other(x)))
+        y = torch.relu(self.one(torch.cat([x, x], 1)))
+        return self.head(y) + y
 
 
 class Picking(nn.Module):
@@ -68,12 +69,17 @@ FILTERED = ["filtered dense", "filtered skipping", "filtered lenet", "filtered t
 @functools.cache
 def network_of(name):
     if name.startswith("filtered "):
-        return network_of(name.removeprefix("filtered ")).filtered("top:2")
+        whole = name.removeprefix("filtered ")
+        return network_of(whole).filtered("top:4" if whole == "twice" else "top:2")
     if name in MODELS:
         torch.manual_seed(len(name))
         model, example = MODELS[name]
         return cnt.trace(model(), example)
     return traced_network(name)
+
+
+def kinds_of(name):
+    return ("weight", "identity") if name.endswith("twice") else ("weight",)
 
 
 def links(network, kinds=("weight",)):
@@ -98,14 +104,20 @@ def bound(network, *matrices):
     return network.with_weights(state)
 
 
+def test_parallel_links_are_there():
+    for name in ("twice", "filtered twice"):
+        source, target, _ = links(network_of(name), kinds_of(name))
+        assert len(source) > len(set(zip(source, target, strict=True)))
+
+
 # -- square clustering ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*FILTERED, "residual", "lenet", "padding modes", "shuffled"])
 def test_networkx_finds_the_same_squares(name):
-    network = network_of(name)
-    expected = networkx.square_clustering(simple_graph(network))
-    found = cnt.measure(network, "square_clustering")["square_clustering"]
+    network, kinds = network_of(name), kinds_of(name)
+    expected = networkx.square_clustering(simple_graph(network, kinds))
+    found = cnt.measure(network, "square_clustering", kinds=kinds)["square_clustering"]
     assert found.tolist() == [expected[v] for v in range(network.neuron_count)]
 
 
@@ -221,9 +233,9 @@ def test_a_dense_product_is_single_only_while_it_is_exact():
 # -- butterflies ------------------------------------------------------------------------------
 
 
-def pairs(network):
+def pairs(network, kinds):
     """The distinct links of each pair of layers, as sets of (source, target)."""
-    source, target, _ = links(network)
+    source, target, _ = links(network, kinds)
     names = network.neurons()["layer"].tolist()
     found: dict = {}
     for i, j in zip(source, target, strict=True):
@@ -233,10 +245,12 @@ def pairs(network):
 
 @pytest.mark.parametrize("name", [*FILTERED, "lenet", "padding modes", "picking", "sequence"])
 def test_butterflies_counted_by_common_targets(name):
-    network = network_of(name)
-    found = cnt.measure(network, "butterflies").set_index(["source", "target"])["butterflies"]
-    assert set(found.index) == set(pairs(network))
-    for pair, joined in pairs(network).items():
+    network, kinds = network_of(name), kinds_of(name)
+    found = cnt.measure(network, "butterflies", kinds=kinds).set_index(["source", "target"])[
+        "butterflies"
+    ]
+    assert set(found.index) == set(pairs(network, kinds))
+    for pair, joined in pairs(network, kinds).items():
         targets: dict = {}
         for i, j in joined:
             targets.setdefault(i, set()).add(j)
@@ -246,12 +260,14 @@ def test_butterflies_counted_by_common_targets(name):
 
 @pytest.mark.parametrize("name", ["filtered dense", "filtered twice", "picking"])
 def test_igraph_counts_the_same_butterflies(name):
-    network = network_of(name)
-    found = cnt.measure(network, "butterflies").set_index(["source", "target"])["butterflies"]
-    ends = list(zip(*links(network)[:2], strict=True))
+    network, kinds = network_of(name), kinds_of(name)
+    found = cnt.measure(network, "butterflies", kinds=kinds).set_index(["source", "target"])[
+        "butterflies"
+    ]
+    ends = list(zip(*links(network, kinds)[:2], strict=True))
     graph = igraph.Graph(network.neuron_count, ends, directed=True)
     layers = network.neurons()["layer"]
-    for pair in pairs(network):
+    for pair in pairs(network, kinds):
         two = graph.subgraph(np.flatnonzero(layers.isin(pair)).tolist())
         two = two.as_undirected().simplify()
         assert found[pair] == two.count_subisomorphisms_vf2(igraph.Graph.Ring(4)) / 8
@@ -277,11 +293,11 @@ def test_many_butterflies_are_exact():
 # -- signs ------------------------------------------------------------------------------------
 
 
-def bifans(network):
+def bifans(network, kinds=("weight",)):
     """Signs of all bifans of each pair of layers, looked for one by one; parallel links apart."""
     joined: dict = {}
     names = network.neurons()["layer"].tolist()
-    for i, j, w in zip(*links(network), strict=True):
+    for i, j, w in zip(*links(network, kinds), strict=True):
         block = joined.setdefault((names[i], names[j]), {})
         block.setdefault(i, {}).setdefault(j, []).append(np.sign(w))
     found: dict = {}
@@ -297,9 +313,11 @@ def bifans(network):
 
 @pytest.mark.parametrize("name", ["dense", "sequence", "picking", "skipping", "twice", *FILTERED])
 def test_bifans_looked_for_one_by_one(name):
-    network = network_of(name)
-    found = cnt.measure(network, "bifan_balance").set_index(["source", "target"])["bifan_balance"]
-    for pair, signs in bifans(network).items():
+    network, kinds = network_of(name), kinds_of(name)
+    found = cnt.measure(network, "bifan_balance", kinds=kinds).set_index(["source", "target"])[
+        "bifan_balance"
+    ]
+    for pair, signs in bifans(network, kinds).items():
         expected = np.mean(signs) if signs else np.nan
         np.testing.assert_allclose(found[pair], expected, rtol=1e-12, atol=1e-15)
 
@@ -359,9 +377,9 @@ def test_middles_of_diamonds_may_be_in_different_layers():
 
 @pytest.mark.parametrize("name", ["dense", "picking", "skipping", "twice", *FILTERED])
 def test_diamonds_looked_for_one_by_one(name):
-    network = network_of(name)
-    found = cnt.measure(network, "diamond_balance")["diamond_balance"]
-    np.testing.assert_allclose(found, [np.mean(diamonds(network, ("weight",)))], rtol=1e-12)
+    network, kinds = network_of(name), kinds_of(name)
+    found = cnt.measure(network, "diamond_balance", kinds=kinds)["diamond_balance"]
+    np.testing.assert_allclose(found, [np.mean(diamonds(network, kinds))], rtol=1e-12)
 
 
 def test_diamonds_through_carrying_links():
@@ -390,6 +408,16 @@ def test_without_bifans_it_is_refused():
     some = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     found = cnt.measure(cnt.trace(some, (1, 3)), "bifan_balance")["bifan_balance"]
     assert np.isnan(found).tolist() == [False, True]
+
+
+def test_zeros_among_listed_links_make_bifans_of_no_sign():
+    rng = np.random.default_rng(0)
+    matrices = [rng.integers(-1, 2, shape).astype(float) for shape in SHAPES]
+    network = bound(network_of("dense"), *matrices).filtered("top:5")
+    found = cnt.measure(network, "bifan_balance")["bifan_balance"]
+    signs = bifans(network).values()
+    assert any(0 in s for s in signs)
+    np.testing.assert_allclose(found, [np.mean(s) for s in signs], rtol=1e-12)
 
 
 def test_zeros_have_no_sign():

@@ -26,10 +26,12 @@ from stored import (
 )
 
 import cntgraph as cnt
-from cntgraph.database import connect, offline
+from cntgraph.database import connect, exchanging, offline
 from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.jars import fetch, pinned
+from cntgraph.database.java import jar_folder
+from cntgraph.database.offline import graph
 from cntgraph.database.schema import SCHEMA
 
 real = pytest.mark.neo4j
@@ -203,14 +205,12 @@ def rows(db, text, **parameters):
 # -- a folder for a server elsewhere ----------------------------------------------------------
 
 
-def installed(home, tmp_path):
-    """What a tarball of Neo4j has: bin/neo4j-admin, with its data where the home has it."""
-    options = homes.java_options(fetch((*pinned(), *pinned("import")), local.jar_folder()), "1g")
+def installed(tmp_path):
+    """What a tarball of Neo4j has: bin/neo4j-admin."""
+    options = homes.java_options(fetch((*pinned(), *pinned("import")), jar_folder()), "1g")
     (tmp_path / "java").write_text(homes.quoted([*options, "org.neo4j.cli.AdminTool"]))
     (tmp_path / "conf").mkdir()
-    (tmp_path / "conf" / "neo4j.conf").write_text(
-        f"server.directories.data={home / 'data'}\ndb.tx_log.preallocate=false\n"
-    )
+    (tmp_path / "conf" / "neo4j.conf").write_text("db.tx_log.preallocate=false\n")
     script = tmp_path / "bin" / "neo4j-admin"
     script.parent.mkdir()
     script.write_text(
@@ -226,11 +226,13 @@ def elsewhere(folder, environment, tmp_path_factory):
     """A server on what the scripts of the folder made, with the rows of its last statement."""
     home = local.marked_home()
     homes.ensure_password(home)
-    program = installed(home, tmp_path_factory.mktemp("installed"))
+    program = installed(tmp_path_factory.mktemp("installed"))
     done = subprocess.run(
         ["sh", folder / "import.sh", program], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    for part in ("databases", "transactions"):
+        (program / "data" / part).rename(home / "data" / part)
     with opened() as db:
         before = rows(db, "MATCH (x:Snapshot) RETURN DISTINCT x.status AS status")
         assert before == [{"status": "damaged"}]
@@ -366,12 +368,12 @@ def test_a_changed_file_is_not_imported(folder, environment, tmp_path):
     data[len(data) // 2] ^= 1
     (copy / "LINK-00001.parquet").write_bytes(data)
     (tmp_path / "there").mkdir()
-    program = installed(tmp_path, tmp_path / "there")
+    program = installed(tmp_path / "there")
     script = ["sh", copy / "import.sh", program]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "LINK-00001.parquet: FAILED" in done.stdout
-    assert not (tmp_path / "data").exists()
+    assert not (program / "data").exists()
 
 
 # -- folders without a server -----------------------------------------------------------------
@@ -533,48 +535,37 @@ def exchange(tmp_path):
 
 def test_the_graph_is_exchanged_and_users_stay(exchange):
     home, staged = exchange
-    homes.exchange_data(home, staged)
-    assert {k: v for k, v in tree(home).items() if k.startswith("data/")} == NEW
-    homes.restore_data(home)  # the new data is in place: nothing to do
-    assert {k: v for k, v in tree(home).items() if k.startswith("data/")} == NEW
-    homes.discard_replaced(home)
+    exchanging.exchange_data(home, staged)
+    assert exchanging.unproved(home)
+    exchanging.end_exchange(home)
+    assert tree(home) == NEW
+    assert not exchanging.unproved(home)
+    exchanging.undo_exchange(home)  # too late
     assert tree(home) == NEW
 
 
-def test_the_old_data_comes_back(exchange):
+@pytest.mark.parametrize("renames", range(1, 5))
+def test_an_exchange_that_is_cut_or_fails_is_undone(exchange, monkeypatch, renames):
     home, staged = exchange
-    homes.exchange_data(home, staged)
-    homes.restore_data(home, discard=True)
-    assert tree(home) == OLD
-
-
-def test_an_exchange_that_was_cut_between_its_renames_is_undone(exchange, monkeypatch):
-    home, staged = exchange
-    renamed = []
+    left = [renames]
+    rename = os.replace
 
     def replace(source, target):
-        if renamed:
+        if not left[0]:
             raise Stop
-        renamed.append(os.rename(source, target))
+        left[0] -= 1
+        rename(source, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(homes.os, "replace", replace)
-        with pytest.raises(Stop):
-            homes.exchange_data(home, staged)
-    assert not (home / "data").exists()
-    homes.restore_data(home)
-    assert {k: v for k, v in tree(home).items() if k.startswith("data/")} == OLD
-
-
-def test_a_home_without_data_takes_it(exchange):
-    home, staged = exchange
-    import shutil
-
-    shutil.rmtree(home / "data")
-    homes.exchange_data(home, staged)
-    assert (home / "data" / "databases" / "neo4j" / "store").read_text() == "new"
-    homes.restore_data(home, discard=True)
-    assert (home / "data").exists()
+    monkeypatch.setattr(exchanging.os, "replace", replace)
+    try:
+        exchanging.exchange_data(home, staged)
+        exchanging.undo_exchange(home)  # which may be cut as well
+    except Stop:
+        pass
+    left[0] = 5
+    exchanging.undo_exchange(home)
+    kept = {name: text for name, text in tree(home).items() if not name.startswith("rebuilding")}
+    assert kept == OLD
 
 
 # -- the local server, rebuilt ----------------------------------------------------------------
@@ -595,18 +586,18 @@ def test_a_damaged_run_is_refused_before_the_server_is_touched(elsewhere, small,
 
 
 @real
-def test_an_import_that_fails_is_told_and_the_server_goes_on(elsewhere, small, home, over_bolt):
-    pid = local.status().pid
+def test_an_import_that_fails_is_told_and_the_server_goes_on(elsewhere, small, home, monkeypatch):
+    pid, take = local.status().pid, graph._Ids.take
 
-    def spoil(what, share):
-        if (what, share) == ("writing Parquet", 1.0):
-            (path,) = (home / "rebuilding" / "graph").glob("Run-*.parquet")
-            os.chmod(path, 0)
-            path.unlink()
+    def overlapping(self, count=1):
+        first = take(self, count)
+        self.next -= 1
+        return first
 
+    monkeypatch.setattr(graph._Ids, "take", overlapping)
     with pytest.raises(cnt.DatabaseError, match="importer failed") as caught:
-        offline.rebuild(selected(small), progress=spoil)
-    assert "Run-00001.parquet" in caught.value.why
+        offline.rebuild(selected(small))
+    assert "uplicate" in caught.value.why
     assert local.status().pid == pid
     assert not (home / "rebuilding").exists()
 
@@ -669,8 +660,7 @@ def test_nobody_is_asked_in_vain_and_what_goes_is_said(elsewhere, environment, o
     assert (process.returncode, out) == (3, "")
     assert "cntgraph db rebuild RUNS --yes" in told
     (line,) = re.findall("no longer in the database afterwards: (.*)", told)
-    assert "light" in line
-    assert "dense" not in line
+    assert line == f"{ODD!r}, 'light'"
     assert "was not replaced" in told
 
 

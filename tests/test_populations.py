@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import scipy.stats
 import torch
-from models import build
 from torch import nn
 
 import cntgraph as cnt
@@ -312,7 +311,12 @@ def test_a_run_without_accuracy_is_in_a_bin_of_its_own(populate):
     ensemble = cnt.open_population(populate("a0", "a2", "plain")).ensemble(bins=2)
     assert ensemble.networks["bin"].tolist() == ["[0, 0.5)", "[0.5, 1]", "unknown"]
     assert ensemble.networks["initialisation"].tolist() == ["small", "small", "unknown"]
-    assert len(ensemble.divergences("0")) == 1, "what is in no bin is not compared"
+
+
+def test_what_is_in_no_bin_is_not_compared(populate):
+    ensemble = cnt.open_population(populate(*SMALL)).ensemble(bins=[0, 0.5, 0.8])
+    assert ensemble.networks["bin"].tolist()[-1] == "outside"
+    assert len(ensemble.divergences("0")) == 1
 
 
 def test_epochs_of_an_ensemble(populate):
@@ -382,9 +386,9 @@ def test_divergences_between_bins(populate, recorded):
 
 def test_runs_are_the_unit_also_over_all_epochs(populate):
     population = cnt.open_population(populate("a1", "a2"))
-    ensemble = population.ensemble([0, 0.4, 1], epoch="all")
+    ensemble = population.ensemble([0, 0.5, 1], epoch="all")  # both epochs of a1 are in the first
     found = ensemble.divergences("0", "fluctuation", kind="wasserstein", bootstrap=30)
-    assert found[["runs", "runs_other"]].values.tolist() == [[2, 2]]
+    assert found[["runs", "runs_other"]].values.tolist() == [[2, 1]]
 
 
 def test_runs_that_keep_no_weights(populate):
@@ -463,16 +467,18 @@ def test_layers_of_one_network(populate, recorded, kind):
 
 
 def test_layers_without_trained_links_are_left_out(tmp_path):
-    with cnt.Recorder(*build("sequence"), to=tmp_path / "run") as recorder:
+    pools = nn.MaxPool1d(2), nn.AvgPool1d(2)  # what lies between them has no trained link
+    model = nn.Sequential(nn.Conv1d(1, 2, 3, padding=1), *pools, nn.Flatten(), nn.Linear(4, 2))
+    with cnt.Recorder(model, (1, 1, 8), to=tmp_path / "run") as recorder:
         recorder.snapshot(0)
     population = cnt.open_population(tmp_path)
     graph = population["run"].to_igraph(0)
-    linked = [v["layer"] for v in graph.vs if v.degree()]
+    linked = [vertex["layer"] for vertex in graph.vs if vertex.degree()]
     found = population.individual("run")
     assert found.index.tolist() == list(dict.fromkeys(linked))
     assert len(found) < len(set(graph.vs["layer"]))
     weights = population.individual("run", quantity="weights")
-    assert weights.index.tolist() == ["conv", "head"]
+    assert weights.index.tolist() == ["0", "4"]
 
 
 def test_weights_of_one_network(populate, recorded):

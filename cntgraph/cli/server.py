@@ -107,7 +107,7 @@ def rebuild(
     names = {each.content.name for each in selected}
     gone = None if (held := _held(start=not yes)) is None else sorted(set(held) - names)
     if gone:
-        note(f"no longer in the database afterwards: {', '.join(gone)}")
+        note(f"no longer in the database afterwards: {', '.join(map(repr, gone))}")
     if not yes:
         _ask(server.status().home, "replace", "cntgraph db rebuild RUNS --yes")
     with stages() as progress:

@@ -7,16 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cntgraph.comparing.ranking import (
-    Values,
-    at_most,
-    constant,
-    kendall,
-    pearson,
-    spearman,
-    strongest,
-)
+from cntgraph.comparing.ranking import Ranked, Values, at_most, kendall, pearson, spearman
 from cntgraph.comparing.values import (
     LABELS,
     Convention,
@@ -128,23 +121,35 @@ def _rows(
     epoch: int, table: pd.DataFrame, measures: Sequence[str], top: int
 ) -> Iterator[dict[str, Any]]:
     for layer, neurons in table.groupby("layer", sort=False):
-        columns = {n: neurons[n].to_numpy(np.float64) for n in (*AGAINST, *measures)}
+        columns = {n: _Column(n, neurons[n].to_numpy(np.float64)) for n in (*AGAINST, *measures)}
         for name in measures:
             for other in AGAINST:
-                found = _agreement((name, other), (columns[name], columns[other]), top)
                 stated = {"epoch": epoch, "layer": layer, "measure": name, "against": other}
-                yield {**stated, **found}
+                yield {**stated, **_agreement(columns[name], columns[other], top)}
 
 
-def _agreement(names: tuple[str, str], values: tuple[Values, Values], top: int) -> dict[str, Any]:
-    both = np.isfinite(values[0]) & np.isfinite(values[1])
-    a, b = values[0][both], values[1][both]
-    count = 0 if constant(a) or constant(b) else at_most(top, len(a))
-    tops = [strongest(by_size(n, v), count) for n, v in zip(names, (a, b), strict=True)]
+class _Column:
+    """A measure of a layer's neurons, by value and by what it is ranked by."""
+
+    def __init__(self, name: str, values: Values) -> None:
+        self.name, self.finite = name, np.isfinite(values)
+        self.values = Ranked(values)
+        self.sizes = Ranked(by_size(name, values))
+
+    def of(self, chosen: NDArray[np.bool_]) -> _Column:
+        return self if chosen.all() else _Column(self.name, self.values.values[chosen])
+
+
+def _agreement(a: _Column, b: _Column, top: int) -> dict[str, Any]:
+    both = a.finite & b.finite
+    a, b = a.of(both), b.of(both)
+    constant = a.values.constant or b.values.constant
+    count = 0 if constant else at_most(top, int(both.sum()))
+    shared = len(a.sizes.strongest(count) & b.sizes.strongest(count))
     return {
-        "size": len(a),
-        "pearson": pearson(a, b),
-        "spearman": spearman(a, b),
-        "kendall": kendall(a, b),
-        "top_shared": len(tops[0] & tops[1]) / count if count else float("nan"),
+        "size": int(both.sum()),
+        "pearson": pearson(a.values, b.values),
+        "spearman": spearman(a.values, b.values),
+        "kendall": kendall(a.values, b.values),
+        "top_shared": shared / count if count else float("nan"),
     }

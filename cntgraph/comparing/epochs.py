@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cntgraph.comparing.ranking import (
-    Values,
-    at_most,
-    constant,
-    kendall,
-    spearman,
-    strongest,
-)
+from cntgraph.comparing.ranking import Ranked, Values, at_most, kendall, spearman
 from cntgraph.comparing.values import (
     by_size,
     chosen_epochs,
@@ -173,22 +166,22 @@ def _ranks(sizes: Values) -> NDArray[Any]:
 def _strongest(sizes: Values, top: int) -> set[int]:
     """The places of the strongest; none where no neuron is stronger than another."""
     finite = np.flatnonzero(np.isfinite(sizes))
-    chosen = strongest(sizes[finite], at_most(top, len(finite)))
+    chosen = Ranked(sizes[finite]).strongest(at_most(top, len(finite)))
     return set(finite[sorted(chosen)].tolist())
 
 
 def _kept(before: Values, now: Values, top: int) -> dict[str, Any]:
     both = np.isfinite(before) & np.isfinite(now)
-    before, now = before[both], now[both]
-    count = at_most(top, len(now))
+    old, new = Ranked(before[both]), Ranked(now[both])
+    count = at_most(top, int(both.sum()))
     found = {
         "top": count,
         "shared": None,
         "jaccard": float("nan"),
-        "kendall": kendall(before, now),
-        "spearman": spearman(before, now),
+        "kendall": kendall(old, new),
+        "spearman": spearman(old, new),
     }
-    if count and not constant(before) and not constant(now):
-        shared = len(strongest(before, count) & strongest(now, count))
+    if count and not old.constant and not new.constant:
+        shared = len(old.strongest(count) & new.strongest(count))
         found |= {"shared": shared, "jaccard": shared / (2 * count - shared)}
     return found

@@ -6,10 +6,13 @@ kernel serves many neurons. Such values are ties here: the order of rounding err
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Values", "at_most", "constant", "kendall", "levels", "pearson", "spearman", "strongest"]
+__all__ = ["Ranked", "Values", "at_most", "kendall", "levels", "pearson", "spearman"]
 
 Values = NDArray[np.float64]
 ROUNDING = 1e-12  # relative to the value
@@ -30,37 +33,69 @@ def levels(values: Values) -> NDArray[np.int64]:
     return found
 
 
-def constant(values: Values) -> bool:
-    """True where no two values differ: such a list has no order."""
-    return not levels(values).any()
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Finite numbers, and what comparing them with others takes; found once for all of these."""
+
+    values: Values
+
+    @cached_property
+    def levels(self) -> NDArray[np.int64]:
+        """The place of each value among those that differ."""
+        return levels(self.values)
+
+    @cached_property
+    def constant(self) -> bool:
+        """True where no two values differ: such a list has no order."""
+        return not self.levels.any()
+
+    @cached_property
+    def centred(self) -> Values:
+        """The values less their mean, in a unit in which squares do not overflow."""
+        scaled: Values = self.values / np.abs(self.values).max()
+        scaled -= scaled.mean()
+        return scaled
+
+    @cached_property
+    def ranks(self) -> Values:
+        """Ranks from 1, equal values sharing the mean of theirs; less the mean of all."""
+        counts = np.bincount(self.levels)
+        last = np.cumsum(counts)
+        found: Values = (last - (counts - 1) / 2)[self.levels] - (len(self.values) + 1) / 2
+        return found
+
+    def strongest(self, count: int) -> set[int]:
+        """The places of the largest values, of equal ones the first; none where all are equal.
+
+        >>> sorted(Ranked(np.array([1.0, 3.0, 2.0, 2.0])).strongest(2))
+        [1, 2]
+        """
+        if self.constant:
+            return set()
+        return set(np.argsort(-self.levels, kind="stable")[:count].tolist())
 
 
-def pearson(a: Values, b: Values) -> float:
+def pearson(a: Ranked, b: Ranked) -> float:
     """Pearson's correlation; NaN where a list is constant.
 
-    >>> pearson(np.array([1.0, 2.0, 3.0]), np.array([-1.0, -2.0, -3.0]))
+    >>> pearson(Ranked(np.array([1.0, 2.0, 3.0])), Ranked(np.array([-1.0, -2.0, -3.0])))
     -1.0
     """
-    if constant(a) or constant(b):
-        return float("nan")
-    a, b = _centred(a), _centred(b)
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    return float("nan") if a.constant or b.constant else _cosine(a.centred, b.centred)
 
 
-def spearman(a: Values, b: Values) -> float:
-    """Spearman's correlation: Pearson's of the ranks, equal values sharing the mean rank."""
-    from scipy.stats import rankdata
-
-    return pearson(rankdata(levels(a)), rankdata(levels(b)))
+def spearman(a: Ranked, b: Ranked) -> float:
+    """Spearman's correlation: Pearson's of the ranks."""
+    return float("nan") if a.constant or b.constant else _cosine(a.ranks, b.ranks)
 
 
-def kendall(a: Values, b: Values) -> float:
+def kendall(a: Ranked, b: Ranked) -> float:
     """Kendall's tau-b: pairs in the same order less pairs in the other, ties counted out."""
     from scipy.stats import kendalltau
 
-    if constant(a) or constant(b):
+    if a.constant or b.constant:
         return float("nan")
-    return float(kendalltau(levels(a), levels(b)).statistic)
+    return float(kendalltau(a.levels, b.levels).statistic)
 
 
 def at_most(top: int, count: int) -> int:
@@ -72,17 +107,5 @@ def at_most(top: int, count: int) -> int:
     return min(top, count // 2)
 
 
-def strongest(values: Values, count: int) -> set[int]:
-    """The places of the largest values, of equal ones the first; none where all are equal.
-
-    >>> sorted(strongest(np.array([1.0, 3.0, 2.0, 2.0]), 2))
-    [1, 2]
-    """
-    found = levels(values)
-    return set(np.argsort(-found, kind="stable")[:count].tolist()) if found.any() else set()
-
-
-def _centred(values: Values) -> Values:
-    scaled: Values = values / np.abs(values).max()  # squares of large numbers overflow
-    scaled -= scaled.mean()
-    return scaled
+def _cosine(a: Values, b: Values) -> float:
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))

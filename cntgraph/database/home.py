@@ -15,32 +15,28 @@ import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from cntgraph.database.exchanging import KEPT, discard
 from cntgraph.database.jars import VERSION
 from cntgraph.database.process import Process
 from cntgraph.errors import DatabaseError, InputRefused
 
 __all__ = [
-    "DATABASE",
     "USER",
     "Record",
     "admitted",
     "bytes_on_disk",
     "discard_data",
-    "discard_replaced",
     "ensure_password",
-    "exchange_data",
     "java_options",
     "keep",
     "password_file",
     "prepare",
     "quoted",
     "recorded",
-    "restore_data",
 ]
 
-USER, DATABASE = "neo4j", "neo4j"
+USER = "neo4j"
 _MARK = "server.json"
-_REPLACED = "replaced"  # the data before the last exchange
 
 _SETTINGS = """\
 server.default_listen_address=127.0.0.1
@@ -142,51 +138,11 @@ def _write(path: Path, text: str) -> None:
 
 def discard_data(home: Path) -> None:
     """Delete what the (stopped) server wrote and nothing else; port and password stay."""
-    trash = home / "discarded"
-    shutil.rmtree(trash, ignore_errors=True)
-    if (home / "data").exists():  # one rename: a killed reset leaves no half of a database
-        os.replace(home / "data", trash)
-    leftover = (home / _REPLACED, home / "rebuilding")  # of a rebuild that was killed
-    for folder in (trash, *leftover, home / "logs", home / "run"):
+    discard(home / "data")
+    rebuilt = home / KEPT, home / "rebuilding"  # what a killed rebuild left
+    for folder in (*rebuilt, home / "logs", home / "run"):
         shutil.rmtree(folder, ignore_errors=True)
     keep(home, replace(recorded(home), neo4j=VERSION))
-
-
-# A (stopped) server's data is replaced by renames, and the old data stays until the new was proved:
-# whenever this is killed, either all of the one or all of the other is in place.
-
-
-def exchange_data(home: Path, staged: Path) -> None:
-    """Put another database in the place of the server's own, which is kept aside.
-
-    What is no graph goes along: users and their passwords lie in a database of their own.
-    """
-    restore_data(home)
-    discard_replaced(home)
-    data = home / "data"
-    if data.exists():
-        shutil.copytree(data, staged, ignore=_graphs, dirs_exist_ok=True)
-        os.replace(data, home / _REPLACED)
-    os.replace(staged, data)
-
-
-def _graphs(folder: str, names: list[str]) -> list[str]:
-    return [DATABASE] if Path(folder).name in ("databases", "transactions") else []
-
-
-def restore_data(home: Path, *, discard: bool = False) -> None:
-    """Put the old data back where none is in place, or in place of the new one."""
-    if discard and (home / _REPLACED).exists() and (home / "data").exists():
-        shutil.rmtree(home / "discarded", ignore_errors=True)
-        os.replace(home / "data", home / "discarded")
-    if (home / _REPLACED).exists() and not (home / "data").exists():
-        os.replace(home / _REPLACED, home / "data")
-    shutil.rmtree(home / "discarded", ignore_errors=True)
-
-
-def discard_replaced(home: Path) -> None:
-    """Delete the old data, now that a server has answered on the new."""
-    shutil.rmtree(home / _REPLACED, ignore_errors=True)
 
 
 def bytes_on_disk(home: Path) -> int:

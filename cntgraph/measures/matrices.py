@@ -129,7 +129,10 @@ def joins_all(block: Block) -> bool:
 
 
 def whole(steps: Sequence[Step]) -> NDArray[np.float32] | None:
-    """The signs (source, target) between two layers, where one dense block joins each pair once."""
+    """The signs (source, target) between two layers, where one dense block joins each pair once.
+
+    The sources are in the order in which the block reads them, which patterns do not depend on.
+    """
     block = steps[0].block
     if len(steps) > 1 or not joins_all(block) or block.operator.size_in != block.source_size:
         return None
@@ -137,4 +140,4 @@ def whole(steps: Sequence[Step]) -> NDArray[np.float32] | None:
     w = block.tensor.detach().cpu()
     stored = w.numpy() if w.dtype.itemsize >= 4 else w.double().numpy()  # half types NumPy lacks
     signs: NDArray[np.float32] = np.sign(stored).astype(np.float32).T
-    return signs if block.inputs is None else signs[np.argsort(block.inputs)]
+    return signs

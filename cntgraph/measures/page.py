@@ -69,7 +69,7 @@ def _family(one: Measure) -> str:
 
 
 def _overview(measures: Sequence[Measure]) -> str:
-    head = ["measure", "per", "what a high value means", "sign", "length", "links", "cost"]
+    head = ["measure", "per", "what it sees", "sign", "length", "links", "cost"]
     rows = [
         [
             f"[`{one.name}`](#{one.name})",
@@ -78,7 +78,7 @@ def _overview(measures: Sequence[Measure]) -> str:
             ", ".join(one.signs),
             ", ".join(one.lengths),
             _followed(one),
-            one.cost.text.partition(":")[0],
+            re.split("[:,;]", one.cost.text)[0],
         ]
         for one in measures
     ]
@@ -106,12 +106,12 @@ def _paragraphs(one: Measure, caption: str, texts: dict[str, str]) -> Iterator[s
 
 
 def _facts(one: Measure) -> Iterator[tuple[str, str]]:
-    yield "A high value", _markdown(one.sees)
+    yield "It sees", _mathematics(_markdown(one.sees))
     yield "Per", one.level
     yield "Convention", _convention(one)
     yield "Options", ", ".join(f"`{name}={value!r}`" for name, value in one.options.items())
     yield "Cost", one.cost.text
-    yield "Leave it", _markdown(one.leave)
+    yield "Leave it", _mathematics(_markdown(one.leave))
     yield "Refused", _mathematics(_markdown(one.degenerate))
     yield "In igraph", _code(one.igraph)
     yield "Source", one.reference
@@ -150,7 +150,7 @@ def _code(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return _markdown(text).replace("|", "\\|")
+    return _mathematics(_markdown(text)).replace("|", "\\|")
 
 
 def _sentence(text: str) -> str:

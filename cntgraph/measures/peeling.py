@@ -26,7 +26,7 @@ def shells(start: Any, neighbour: Any, weight: Any, strength: Any) -> Any:
     level = -np.inf
     while len(heap) > 0:
         known, i = heapq.heappop(heap)
-        if gone[i] or known != strength[i]:  # an entry from before it lost a neighbour
+        if gone[i]:  # strengths only fall, so the last entry of a neuron came first
             continue
         gone[i] = True
         level = max(level, known)

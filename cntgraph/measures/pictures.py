@@ -84,7 +84,7 @@ def picture(one: Measure) -> Picture:
             continue
         caption = ", ".join(part for part in (said, given) if part)
         return Picture(_drawn(one, network, found), caption)
-    return Picture("", f"No picture: on each of these small networks it is refused, {why}.")
+    return Picture("", f"No picture: it is refused on each of these small networks ({why}).")
 
 
 _VARIANTS = (

@@ -36,8 +36,8 @@ convention is refused.
 
 `length=` says how long a link is where distances matter. A weight is an affinity: the stronger a
 link, the nearer are its neurons. So the length is `inverse`, 1/|w| (Newman 2001; Opsahl and others
-2010), or `log`, -log(|w| / max |w|), by which the length of a path is the product of its shares;
-the maximum is that of **all** epochs of a run, or values of two epochs would have two units.
+2010), or `log`, -log(|w| / max |w|), by which a path is the shorter the larger the product of its
+weights is; the maximum is that of **all** epochs of a run, or two epochs would have two units.
 `weight` takes |w| itself and `unit` 1. A weight of zero is infinitely long. igraph, NetworkX and
 Neo4j's GDS all read a weight as a length: they are to be handed 1/|w|.
 
@@ -79,7 +79,7 @@ divided by it, and the network computes what it did. Strength, and nearly every 
 page, changes. Two ways out: `cnt.balanced(network)` is the one of all these networks in which every
 hidden neuron's incoming and outgoing weights have equal norm, so that what is measured of it
 belongs to the function; and `path_score` does not change, for every path through a neuron enters
-by one of its weights and leaves by another.
+by one of its weights and leaves by another, and their product is what it was.
 
 ## What says nothing
 

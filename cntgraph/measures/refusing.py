@@ -40,7 +40,7 @@ def refuse_constant(graph: Weighted, name: str, values: NDArray[Any], *, fix: st
     raise DegenerateMeasure(
         f"{name} says nothing on this network",
         why=f"it has one value per layer ({_examples(layers, parts)}): "
-        "the architecture decides it, not the weights",
+        "it tells layers apart, which the architecture does already, and no neurons",
         fix=fix,
     )
 
@@ -67,13 +67,9 @@ def refuse_without_weight(graph: Weighted, name: str) -> None:
 
 
 def _constant(part: NDArray[np.float64]) -> bool:
-    with np.errstate(invalid="ignore"):
-        spread = part.max() - part.min()
-    return bool(spread <= ROUNDING * np.abs(part).max()) or bool(np.isinf(part[0]) and _same(part))
-
-
-def _same(part: NDArray[np.float64]) -> bool:
-    return bool((part == part[0]).all())
+    if np.isinf(part).any():  # a spread that is infinite is not small beside the largest
+        return bool((part == part[0]).all())
+    return bool(part.max() - part.min() <= ROUNDING * np.abs(part).max())
 
 
 def _every(graph: Weighted) -> str:

@@ -27,6 +27,7 @@ EQUAL = 1e-8  # relative: singular values closer than this count as one that is 
 MOST, ROOM = 300, 2**25  # vectors of an iteration that are kept at once, entries of them
 PATIENCE = 3000  # applications; it takes so many where the two largest agree in 6 digits
 RESIDUAL = 1e-15  # of the largest eigenvalue: what is left when a vector has all its digits
+ROUNDING = 1e-13  # of the largest eigenvalue: the most that an application leaves of nothing
 
 Map = Callable[["Values"], "Values"]
 Pair = tuple["Values", "Values"]
@@ -47,7 +48,8 @@ def _declared(side: str, score: str, matrix: str) -> Callable[..., Callable[...,
         degenerate="no links, none with a weight, layers of one neuron (always 1). HITS of a whole "
         "layered network is 0 but at the one block with the largest singular value, so it is done "
         "layer by layer",
-        igraph=f'{score}(weights="weight", scale=False) of a network of one block',
+        igraph=f'{score}(weights="weight") of a network of one block, divided by its length: the '
+        "largest of igraph's is 1",
         reference="Kleinberg 1999",
     )
 
@@ -139,33 +141,39 @@ def _by_lanczos(square: Map, size: int, *, signed: bool) -> Values:
     Weights that are not negative have a leading vector that is not either, so equal scores find
     it. Signed ones may have it at right angles to them: then another start finds it.
     """
-    equal, largest = _iterated(square, np.ones(size))
     if not signed:
-        return equal
+        return _iterated(square, np.ones(size))[0]
     other, leading = _iterated(square, _arbitrary(size))
+    equal, largest = _iterated(square, np.ones(size), leading)
     if largest >= (1 - 2 * EQUAL) * leading:  # eigenvalues are squares: twice the difference
         return equal
     _, second = _iterated(lambda x: _beside(other, square(_beside(other, x))), _arbitrary(size, 1))
     return np.full(size, np.nan) if second >= (1 - 2 * EQUAL) * leading else other
 
 
-def _iterated(square: Map, start: Values) -> tuple[Values, float]:
+def _iterated(square: Map, start: Values, largest: float = 0.0) -> tuple[Values, float]:
     """Lanczos' iteration with full orthogonalisation: the leading vector and its eigenvalue.
 
     It never leaves the space that its start spans, which ARPACK does where that space is small.
+    ``largest`` is the largest eigenvalue, if known, so that rounding is told from what is there.
     NaN where it does not converge.
     """
     size = len(start)
     basis = np.empty((min(size, MOST, max(20, ROOM // size)), size))
     for _ in range(PATIENCE // len(basis)):
-        start, value, left = _round(square, start, basis)
+        start, value, left = _round(square, start, basis, ROUNDING * largest)
         if left <= RESIDUAL * value:
             return start, value
     return np.full(size, np.nan), value
 
 
-def _round(square: Map, start: Values, basis: Values) -> tuple[Values, float, float]:
-    """The leading vector in a Krylov space, its eigenvalue and the length of its residual."""
+def _round(
+    square: Map, start: Values, basis: Values, nothing: float
+) -> tuple[Values, float, float]:
+    """The leading vector in a Krylov space, its eigenvalue and the length of its residual.
+
+    What is not longer than ``nothing`` is rounding: the space ends there.
+    """
     along, across = np.zeros(len(basis)), np.zeros(len(basis))
     basis[0] = start / np.linalg.norm(start)
     for k in range(len(basis)):
@@ -174,7 +182,9 @@ def _round(square: Map, start: Values, basis: Values) -> tuple[Values, float, fl
         for _ in range(2):  # once would leave rounding behind, and that grows
             y -= (basis[: k + 1] @ y) @ basis[: k + 1]
         across[k] = np.linalg.norm(y)
-        ends = k + 1 == len(basis) or across[k] <= RESIDUAL * along.max()
+        if across[k] <= max(nothing, RESIDUAL * along.max()):
+            across[k] = 0.0
+        ends = across[k] == 0 or k + 1 == len(basis)
         if ends or k % 4 == 3:
             value, part = _leading_of_band(along[: k + 1], across[:k])
             left = float(across[k] * abs(part[-1]))

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cntgraph.errors import InputRefused, did_you_mean
-from cntgraph.network import Layer, Network
+from cntgraph.network import Block, Layer, Network
+from cntgraph.network.operators import Dense
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +59,7 @@ def strength(network: Network, *, convention: str = "plain") -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
-    sums, degrees = _sums(network, convention)
+    sums = _sums(network, convention)
     with np.errstate(invalid="ignore"):  # of infinities of both signs the sum is NaN
         columns = np.empty((6, network.neuron_count))
         total, inward, outward, positive, negative, absolute = columns
@@ -68,24 +69,27 @@ def strength(network: Network, *, convention: str = "plain") -> pd.DataFrame:
         np.add(sums[0, 1], sums[1, 1], out=negative)
         np.add(positive, negative, out=total)
         np.subtract(positive, negative, out=absolute)
-    identity, names, counts = _frame(network)
+    identity, names, counted = _frame(network)
+    if convention == "paper":
+        counted = counted + _open_ends(network)
     measured = pd.DataFrame(columns.T, columns=names, index=identity.index, copy=False)
-    counted = pd.DataFrame(degrees.T, columns=counts, index=identity.index, copy=False)
     return pd.concat([identity, measured, counted], axis=1)
 
 
-def _frame(network: Network) -> tuple[pd.DataFrame, pd.Index[str], pd.Index[str]]:
-    """What every epoch's table shares: neuron, layer, index, and the names of the columns.
+def _frame(network: Network) -> tuple[pd.DataFrame, pd.Index[str], pd.DataFrame]:
+    """What every epoch's table shares: neuron, layer, index; names of sums; the degrees.
 
     Labels cost pandas more time than the sums cost the processor, so they are made once.
     """
     import pandas as pd
 
-    known: tuple[pd.DataFrame, pd.Index[str], pd.Index[str]] | None
+    known: tuple[pd.DataFrame, pd.Index[str], pd.DataFrame] | None
     known = network.topology.get("frame")
     if known is None:
         identity = network.identities()
-        known = identity, pd.Index(STRENGTH_COLUMNS[:6]), pd.Index(STRENGTH_COLUMNS[6:])
+        counts = pd.Index(STRENGTH_COLUMNS[6:])
+        degrees = pd.DataFrame(_degrees(network).T, columns=counts, index=identity.index)
+        known = identity, pd.Index(STRENGTH_COLUMNS[:6]), degrees
         network.topology["frame"] = known
     return known
 
@@ -94,14 +98,14 @@ def strengths_by_layer(network: Network, convention: str) -> dict[str, NDArray[n
     """The signed strengths of each layer's neurons, by layer name."""
     import numpy as np
 
-    sums, _ = _sums(network, convention)
+    sums = _sums(network, convention)
     with np.errstate(invalid="ignore"):
         total = sums.sum(axis=(0, 1))
     return {layer.name: total[layer.first : layer.last] for layer in network.layers}
 
 
-def _sums(network: Network, convention: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sums (in/out, positive/negative, neuron) and degrees (in/out, neuron)."""
+def _sums(network: Network, convention: str) -> NDArray[np.float64]:
+    """Sums (in/out, positive/negative, neuron)."""
     import numpy as np
 
     if convention not in CONVENTIONS:
@@ -111,49 +115,65 @@ def _sums(network: Network, convention: str) -> tuple[NDArray[np.float64], NDArr
     sums = np.zeros((2, 2, network.neuron_count))
     for block in network.blocks:
         if block.link_kind == "weight":
-            into, out = block.sums()
+            into, out = _block_sums(block)
             target = slice(block.target_first, block.target_first + into.shape[1])
             source = slice(block.source_first, block.source_first + block.source_size)
-            sums[0, :, target] += into.cpu().numpy()
-            sums[1, :, source] += out.cpu().numpy()
-    degrees = _degrees(network).copy()
+            sums[0, :, target] += into
+            sums[1, :, source] += out
     if convention == "paper":
         for layer in network.layers:
-            _add_open_ends(network, layer, sums, degrees)
-    return sums, degrees
+            _add_open_ends(network, layer, sums)
+    return sums
+
+
+def _block_sums(block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Positive and negative weights summed at each target and each source: (2, neurons) each."""
+    import torch
+
+    w, operator = block.tensor.detach(), block.operator
+    plain = isinstance(operator, Dense) and operator.copies == 1 and block.inputs is None
+    if plain and w.device.type == "cpu" and w.dtype in (torch.float32, torch.float64):
+        from cntgraph.network.kernels import signed_sums
+
+        # without a detour through tensors, which costs as much as the sums of a small layer
+        into, out = signed_sums(w.contiguous().numpy()[:, :, None])
+        return into[:, :, 0], out[:, :, 0]
+    return tuple(side.cpu().numpy() for side in block.sums())  # type: ignore[return-value]
 
 
 def _degrees(network: Network) -> NDArray[np.int64]:
-    """Links in and out of each neuron: the same for every epoch, so counted once."""
+    """Links in and out of each neuron (in/out, neuron): the same for every epoch."""
     import numpy as np
 
-    known: NDArray[np.int64] | None = network.topology.get("degrees")
-    if known is None:
-        known = np.zeros((2, network.neuron_count), dtype=np.int64)
-        for block in network.blocks:
-            if block.link_kind == "weight":
-                into, out = block.counts()
-                known[0, block.target_first : block.target_first + len(into)] += into.numpy()
-                known[1, block.source_first : block.source_first + len(out)] += out.numpy()
-        network.topology["degrees"] = known
-    return known
+    found = np.zeros((2, network.neuron_count), dtype=np.int64)
+    for block in network.blocks:
+        if block.link_kind == "weight":
+            into, out = block.counts()
+            found[0, block.target_first : block.target_first + len(into)] += into.numpy()
+            found[1, block.source_first : block.source_first + len(out)] += out.numpy()
+    return found
 
 
-def _add_open_ends(
-    network: Network, layer: Layer, sums: NDArray[np.float64], degrees: NDArray[np.int64]
-) -> None:
+def _add_open_ends(network: Network, layer: Layer, sums: NDArray[np.float64]) -> None:
     """The paper's links from nowhere: a bias into a neuron, a unit link at either end."""
     import numpy as np
 
     here = slice(layer.first, layer.last)
     if layer.kind == "input":
         sums[0, 0, here] += 1.0
-        degrees[0, here] += 1
     if layer.kind == "output":
         sums[1, 0, here] += 1.0
-        degrees[1, here] += 1
     bias = network.bias(layer)
     if bias is not None:
         sums[0, 0, here] += np.maximum(bias, 0.0)
         sums[0, 1, here] += np.minimum(bias, 0.0)
-        degrees[0, here] += 1
+
+
+def _open_ends(network: Network) -> NDArray[np.int64]:
+    """How many of the paper's links from nowhere each neuron has, (neuron, in/out)."""
+    import numpy as np
+
+    layers = network.layers
+    ends = [((a.kind == "input") + (a.bias is not None), a.kind == "output") for a in layers]
+    counts = np.asarray(ends, dtype=np.int64).reshape(-1, 2)
+    return counts.repeat([layer.size for layer in layers], axis=0)

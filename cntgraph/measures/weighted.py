@@ -122,13 +122,17 @@ class Weighted:
 
     def length_of(self, weight: Values) -> Values:
         """The length of links of these weights under the sign; none is negative, NaN stays NaN."""
+        found: Values
         with np.errstate(divide="ignore", invalid="ignore"):
+            if self.length == "inverse":
+                found = 1.0 / weight
+                return np.abs(found, out=found)  # of -0.0 too it is infinite
             if self.length == "log":  # an infinite weight is no shorter than the largest finite one
-                found: Values = np.maximum(-np.log(weight / self.largest), 0.0)
+                found = np.maximum(-np.log(weight / self.largest), 0.0)
             elif self.length == "unit":
                 found = np.where(np.isnan(weight), np.nan, 1.0)
             else:
-                found = weight if self.length == "weight" else 1.0 / weight
+                found = weight
         return np.where(weight == 0, np.inf, found)
 
     @cached_property

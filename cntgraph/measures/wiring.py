@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cntgraph.measures.steps import Values
     from cntgraph.measures.weighted import Weighted
+    from cntgraph.network import Block
 
 __all__ = ["OF_SIGN", "UNTRAINED", "links_of_sign", "unknown_signs"]
 
@@ -49,7 +50,7 @@ def density(graph: Weighted) -> float:
     refuse_without_links(graph, "density")
     size = {layer.name: layer.size for layer in graph.network.layers}
     possible = sum(size[source] * size[target] for source, target in graph.pairs)
-    joined = possible if _complete(graph, size) else _joined(graph)
+    joined = possible if _complete(graph) else _joined(graph)
     if unknown_signs(graph):
         return float("nan")
     if joined == possible:
@@ -150,16 +151,19 @@ def unknown_signs(graph: Weighted) -> bool:
     return graph.sign != "absolute" and bool(np.isnan(graph.links.weight).any())
 
 
-def _complete(graph: Weighted, size: dict[str, int]) -> bool:
+def _complete(graph: Weighted) -> bool:
     """True if it is known without a list of links that all the possible ones are there."""
     if graph.sign != "absolute":
         return False
-    counts = dict.fromkeys(graph.pairs, 0)
-    for block in graph.blocks:
-        # of two blocks that join the same layers the larger one may be complete
-        pair = block.source, block.target
-        counts[pair] = max(counts[pair], block.link_count if block.kind == "dense" else 0)
-    return all(counts[pair] == size[pair[0]] * size[pair[1]] for pair in counts)
+    return set(graph.pairs) == {(b.source, b.target) for b in graph.blocks if _joins_all(b)}
+
+
+def _joins_all(block: Block) -> bool:
+    from cntgraph.network.operators import Dense
+
+    heard = block.source_size if block.inputs is None else len(set(block.inputs[block.inputs >= 0]))
+    dense = isinstance(block.operator, Dense) and block.operator.copies == 1
+    return dense and heard == block.source_size
 
 
 def _joined(graph: Weighted) -> int:

@@ -427,11 +427,15 @@ class Network:
         import numpy as np
         import pandas as pd
 
-        sizes = [layer.size for layer in self.layers]
-        first = np.repeat(np.asarray([a.first for a in self.layers], dtype=np.int64), sizes)
-        neuron = np.arange(self.neuron_count, dtype=np.int64)
-        names = _repeated([layer.name for layer in self.layers], sizes)
-        return pd.DataFrame({"neuron": neuron, "layer": names, "index": neuron - first}, copy=False)
+        table: pd.DataFrame | None = self.topology.get("identities")
+        if table is None:  # labels cost pandas more time than the sums cost the processor
+            sizes = [layer.size for layer in self.layers]
+            first = np.repeat(np.asarray([a.first for a in self.layers], dtype=np.int64), sizes)
+            neuron = np.arange(self.neuron_count, dtype=np.int64)
+            names = _repeated([layer.name for layer in self.layers], sizes)
+            columns = {"neuron": neuron, "layer": names, "index": neuron - first}
+            table = self.topology["identities"] = pd.DataFrame(columns, copy=False)
+        return table.assign()  # a copy, made when it has to be
 
     def links(
         self,

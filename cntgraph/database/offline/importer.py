@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from cntgraph.database.home import DATABASE, java_options, quoted
+from cntgraph.database.exchanging import DATABASE
+from cntgraph.database.home import java_options, quoted
 from cntgraph.database.jars import fetch, pinned
+from cntgraph.database.java import jar_folder, java_environment, java_runtime
 from cntgraph.database.offline.graph import Graph, Progress
 from cntgraph.database.process import Process
-from cntgraph.database.server import jar_folder, java_environment, java_runtime
 from cntgraph.errors import DatabaseError
 
 __all__ = ["end_import", "files_of", "import_graph"]

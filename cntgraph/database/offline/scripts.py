@@ -53,7 +53,7 @@ case "${{1:-}}" in
 esac
 here=$(cd "$(dirname "$0")" && pwd)
 exec docker run --rm --volume "$data:/data" --volume "$here:/import:ro" \\
-  --entrypoint sh "${{NEO4J_IMAGE:-{image}}}" /import/import.sh /var/lib/neo4j "$@"
+  "${{NEO4J_IMAGE:-{image}}}" sh /import/import.sh /var/lib/neo4j "$@"
 """
 
 _README = """\

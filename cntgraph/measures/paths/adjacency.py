@@ -100,6 +100,7 @@ def _ends(block: Block, neurons: int, *, turned: bool) -> tuple[int, int, int, i
 def _empty(sizes: list[int], ends: Places, count: int) -> Adjacency:
     source_first, sources, target_first, targets = ends.T.copy()
     layer_of = np.repeat(np.arange(len(sizes)), sizes)
+    reached = set(target_first.tolist())
     return Adjacency(
         layer_of,
         into=np.searchsorted(layer_of[target_first], np.arange(len(sizes) + 1)),
@@ -116,7 +117,7 @@ def _empty(sizes: list[int], ends: Places, count: int) -> Adjacency:
         out_start=np.zeros(int((sources + 1).sum()), np.int64),
         out_target=np.empty(count, np.uint32),
         out_length=np.empty(count),
-        in_order=np.isin(source_first, target_first),
+        in_order=np.array([first in reached for first in source_first.tolist()], np.bool_),
         unknown_source=np.empty(0, np.int64),
         unknown_target=np.empty(0, np.int64),
     )

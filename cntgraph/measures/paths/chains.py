@@ -23,27 +23,29 @@ def chains(adj: Any) -> Any:
     The followers of a root are ``followers[first[root] : first[root + 1]]``.
     """
     n = len(adj.layer_of)
-    degree, leads, step = np.zeros(n, np.int64), np.full(n, -1, np.int64), np.zeros(n)
+    degree, leads, step = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n)
     for block in range(len(adj.targets)):
-        for i in range(adj.sources[block]):
-            start, stop = adj.out_start[adj.out_base[block] + i : adj.out_base[block] + i + 2]
-            if stop > start:
-                source = adj.source_first[block] + i
-                degree[source] += stop - start
+        row = adj.out_base[block]
+        for source in range(adj.source_first[block], adj.source_first[block] + adj.sources[block]):
+            start = adj.out_start[row]
+            if adj.out_start[row + 1] > start:
+                degree[source] += adj.out_start[row + 1] - start
                 leads[source], step[source] = adj.out_target[start], adj.out_length[start]
-    root, first = np.arange(n), np.zeros(n + 1, np.int64)
+            row += 1
+    root, first = np.empty(n, np.int64), np.zeros(n + 1, np.int64)
     for source in range(n - 1, -1, -1):
         if degree[source] == 1:
             root[source] = root[leads[source]]
-            first[root[source]] += 1
+            first[root[source] + 1] += 1
         else:
-            leads[source] = -1
-    first = np.cumsum(first)
-    followers = np.empty(first[-1], np.int64)
-    for source in range(n - 1, -1, -1):
+            root[source], leads[source] = source, -1
+    for i in range(n):
+        first[i + 1] += first[i]
+    followers, filled = np.empty(first[n], np.int64), first.copy()
+    for source in range(n):
         if leads[source] >= 0:
-            first[root[source]] -= 1
-            followers[first[root[source]]] = source
+            followers[filled[root[source]]] = source
+            filled[root[source]] += 1
     return leads, step, first, followers
 
 
@@ -52,9 +54,10 @@ def stands_for(chained: Any, own: Any) -> Any:
     """How many sources each neuron stands for: its own and those whose chains lead through it."""
     leads = chained[0]
     found = own.copy()
-    for source in range(len(leads)):
-        if leads[source] >= 0:
-            found[:, leads[source]] += found[:, source]
+    for row in range(len(own)):
+        for source in range(len(leads)):
+            if leads[source] >= 0:
+                found[row, leads[source]] += found[row, source]
     return found
 
 

@@ -84,6 +84,22 @@ def _sort(ids: Any, lengths: Any, first: Any, last: Any, spare: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def _scatter(index: Any, other: Any, length: Any, first: Any, rows: Any) -> None:
+    """Put links into the rows of their ``index``, by the id of their other end."""
+    start, ids, lengths = rows
+    ends = start.copy()
+    row, place = -1, 0
+    for k in range(len(length)):
+        if index[k] != row:  # a run of links into one row writes its end once
+            if row >= 0:
+                ends[row] = place
+            row = index[k]
+            place = ends[row]
+        ids[place], lengths[place] = first + other[k], length[k]
+        place += 1
+
+
+@numba.njit(cache=True, nogil=True)
 def fill(links: Any, first: Any, at: Any, into: Any, out: Any, in_order: Any) -> None:
     """Put the links of a block from place ``at`` on, by the ids of neurons.
 
@@ -92,19 +108,13 @@ def fill(links: Any, first: Any, at: Any, into: Any, out: Any, in_order: Any) ->
     ends and lengths; those into a target are sorted by length if they are to be ``in_order``.
     """
     source, target, length = links
-    in_start, in_source, in_length = into
-    out_start, out_target, out_length = out
-    _starts(target, in_start, at)
-    _starts(source, out_start, at)
-    in_at, out_at = in_start.copy(), out_start.copy()
-    for k in range(len(length)):
-        i, j = source[k], target[k]
-        in_source[in_at[j]], in_length[in_at[j]] = first[0] + i, length[k]
-        out_target[out_at[i]], out_length[out_at[i]] = first[1] + j, length[k]
-        in_at[j] += 1
-        out_at[i] += 1
+    _starts(target, into[0], at)
+    _starts(source, out[0], at)
+    _scatter(target, source, length, first[0], into)
+    _scatter(source, target, length, first[1], out)
     if not in_order:
         return
+    in_start, in_source, in_length = into
     most = FEW
     for j in range(len(in_start) - 1):
         most = max(most, in_start[j + 1] - in_start[j])

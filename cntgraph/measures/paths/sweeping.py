@@ -119,8 +119,9 @@ def _forward(adj: Any, source: Any, state: Any, factor: Any) -> Any:
     """Distances from a source; returns how many neurons are reached, itself among them."""
     distance, paths, _, tied, reached, begin, nearest, tries = state
     own = adj.layer_of[source]
-    begin[: own + 1], begin[own + 1] = 0, 1
-    nearest[:own], nearest[own] = np.inf, 0.0
+    for layer in range(own + 1):
+        begin[layer], nearest[layer] = 0, np.inf
+    begin[own + 1], nearest[own] = 1, 0.0
     reached[0], distance[source], paths[source], tied[source] = source, 0.0, 1.0, False
     count = 1
     for layer in range(own + 1, len(nearest)):
