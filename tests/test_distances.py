@@ -311,7 +311,8 @@ def test_a_negative_link_cuts_the_positive_path():
 def test_the_scale_of_the_weights_scales_closeness_and_leaves_betweenness(scale):
     network = mlp(12, 9, 7, 4)
     weights = {n: t.double() * scale for n, t in network.weights.items()}
-    one = cnt.measure(network.bound_to({n: t.double() for n, t in network.weights.items()}), *NEURON)
+    doubled = {n: t.double() for n, t in network.weights.items()}
+    one = cnt.measure(network.bound_to(doubled), *NEURON)
     two = cnt.measure(network.bound_to(weights), *NEURON)
     expected = {
         "closeness": one["closeness"] * scale,

@@ -149,6 +149,37 @@ def test_columns_of_a_slice_keep_to_themselves(kind):
             torch.testing.assert_close(a.sum(1), b.sum(1))
 
 
+class Grouped(nn.Module):
+    """A grouped convolution over a concatenation whose seam runs through a group."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv1d(2, 3, 1), nn.Conv1d(2, 5, 1)
+        self.out = nn.Conv1d(8, 6, 2, groups=2)
+
+    def forward(self, x):
+        return self.out(torch.cat([self.left(x), self.right(x)], 1))
+
+
+def test_a_seam_through_a_group_parts_its_weights():
+    network = cnt.trace(Grouped(), (1, 2, 5))
+    for kind in ("weights", "strengths"):
+        null = cnt.null_model(network, kind)
+        w, drawn = (n.weights["out.weight"].double() for n in (network, null))
+        parts = [(slice(0, 3), slice(0, 3)), (slice(3, 6), slice(0, 4))]
+        for rows, columns in parts:  # of left in the first group, of right in the second
+            a, b = w[rows, columns], drawn[rows, columns]
+            assert not torch.allclose(a, b)
+            if kind == "strengths":
+                torch.testing.assert_close(a.sum(0), b.sum(0))
+                torch.testing.assert_close(a.sum(1), b.sum(1))
+        for old, new in zip(trained(network), trained(null), strict=True):
+            a, b = elements_of(network, old), elements_of(null, new)
+            if kind == "weights":
+                assert sorted(a.values()) == sorted(b.values())
+            np.testing.assert_allclose(*(sum(d.values()) for d in (a, b)), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["dense", "residual", "tied"])
 @pytest.mark.parametrize("kind", ["weights", "signs"])
 def test_of_a_filtered_network_only_the_links_that_are_there_take_part(name, kind):

@@ -229,6 +229,30 @@ class Convolution(_Channels):
             y = plain[n - 1](image, w, None, stride, padding, dilation, self.groups)
         return y.reshape(len(x), -1)
 
+    def transpose(self, w: Tensor, y: Tensor) -> Tensor:
+        """The gradient of `forward`, without the forward pass that differentiating would take."""
+        import torch
+
+        axes = self.axes
+        image = y.reshape(-1, self.channels_out, *(a.outputs for a in axes))
+        uneven = not self.transposed and any(a.before != a.after for a in axes)
+        padded = [a.size + (a.before + a.after) * uneven for a in axes]
+        x = y.new_empty(1).expand(len(image), self.channels_in, *padded)  # its shape is all it is
+        found = torch.ops.aten.convolution_backward(
+            *(image, x, w.to(y.dtype), None),
+            [a.stride for a in axes],
+            [0 if uneven else a.before for a in axes],
+            [a.dilation for a in axes],
+            self.transposed,
+            [a.extra for a in axes],
+            self.groups,
+            [True, False, False],
+        )[0]
+        if uneven:
+            inside = (slice(a.before, a.before + a.size) for a in axes)
+            found = found[(slice(None), slice(None), *inside)]
+        return found.reshape(len(y), -1)  # type: ignore[no-any-return]
+
     def to_json(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
