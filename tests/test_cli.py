@@ -21,7 +21,10 @@ import cntgraph as cnt
 from cntgraph.cli import models, output
 from cntgraph.cli.entry import app
 
-VERBS = "demo export load query queries layers graph verify inspect doctor db".split()
+VERBS = (
+    "demo export load query queries layers measure measures compare graph verify inspect doctor "
+    "shell db"
+).split()
 
 NETS = """
 import torch

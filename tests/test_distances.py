@@ -17,6 +17,7 @@ from models import ZOO, Dense, traced_network
 from torch import nn
 
 import cntgraph as cnt
+from cntgraph.measures.paths.sampling import Sample
 
 KINDS = ("weight", "identity", "fixed", "scale", "select")
 NEURON = ("closeness", "harmonic", "betweenness", "betweenness_io")
@@ -422,3 +423,107 @@ def test_the_number_of_threads_changes_nothing(monkeypatch):
     many = cnt.measure(network, *NEURON)
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
     np.testing.assert_array_equal(cnt.measure(network, *NEURON)[[*NEURON]], many[[*NEURON]])
+
+
+def drawn(count, samples, seed):
+    """The sample that is documented: without replacement, by NumPy's generator."""
+    return np.sort(np.random.default_rng(seed).choice(count, samples, replace=False))
+
+
+@pytest.mark.parametrize("name", ["dense", "lenet", "attention"])
+def test_a_sample_is_scaled_up(name):
+    network, seed = traced_network(name), 3
+    graph, n = explicit_graph(network), network.neuron_count
+    lengths, samples = graph.es["length"], network.neuron_count // 3
+    some = drawn(n, samples, seed).tolist()
+    found = cnt.measure(network, *NEURON[:3], samples=samples, seed=seed)
+    expected = graph.betweenness(directed=True, weights=lengths, sources=some, targets=list(range(n)))
+    far = np.array(graph.distances(target=some, weights=lengths, mode="out"))
+    reached = np.isfinite(far) & (far > 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums = np.where(reached, far, 0).sum(1)
+        expected = {
+            "betweenness": np.array(expected) * n / samples,
+            "harmonic": np.where(reached, 1 / far, 0).sum(1) * n / samples / (n - 1),
+            "closeness": reached.sum(1) / sums,
+        }
+    agree(found, expected, expected)
+    assert list(found.columns[-6:]) == [f"{c}{e}" for c in NEURON[:3] for e in ("", "_error")]
+
+
+def test_a_sample_of_the_inputs():
+    network, seed = traced_network("lenet"), 5
+    graph, of = explicit_graph(network), ends(network)
+    of["sources"] = drawn(len(of["sources"]), 40, seed).tolist()  # inputs have the first ids
+    found = cnt.measure(network, "betweenness_io", samples=40, seed=seed)
+    expected = np.array(graph.betweenness(directed=True, weights=graph.es["length"], **of))
+    agree(found, {"betweenness_io": expected * 144 / 40}, ["betweenness_io"])
+
+
+@pytest.mark.parametrize("samples", [5000, 1346])
+def test_a_sample_of_all_is_exact(samples):
+    network = traced_network("lenet")
+    found = cnt.measure(network, *NEURON, samples=samples)
+    exact = cnt.measure(network, *NEURON)
+    for name in NEURON:
+        np.testing.assert_array_equal(found[name], exact[name])
+        assert not found[f"{name}_error"][found[name].notna()].any()
+    whole = cnt.measure(network, "efficiency", samples=samples)
+    assert whole["efficiency_error"][0] == 0
+
+
+def test_the_error_of_a_sample_holds():
+    network = mlp(40, 60, 50, 10)
+    exact = cnt.measure(network, *NEURON)
+    total = cnt.measure(network, "efficiency")["efficiency"][0]
+    missed = {name: [] for name in (*NEURON, "efficiency")}
+    for seed in range(25):
+        found = cnt.measure(network, *NEURON, samples=30, seed=seed)
+        for name in NEURON:
+            known = found[name].notna()
+            error = found[f"{name}_error"]
+            assert (error >= 0)[known].all()
+            assert error[known & (found[name] > 0)].min() > 0
+            missed[name].append(((found[name] - exact[name]).abs() > error)[known].mean())
+        found = cnt.measure(network, "efficiency", samples=30, seed=seed)
+        missed["efficiency"].append(
+            abs(found["efficiency"][0] - total) > found["efficiency_error"][0]
+        )
+    assert all(np.mean(misses) <= 0.05 for misses in missed.values()), missed
+
+
+def test_more_samples_tell_more():
+    network = mlp(40, 60, 50, 10)
+    errors = [
+        cnt.measure(network, "betweenness", samples=k)["betweenness_error"].max()
+        for k in (20, 80, 150, 159)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < errors[0] / 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 60), st.integers(0, 100), st.sampled_from(["flat", "rare", "two"]))
+def test_the_bound_holds_for_any_population(size, seed, kind):
+    rng = np.random.default_rng(seed)
+    rare = rng.random(60) < 0.1
+    population = {"flat": rng.random(60), "rare": rare * 1.0, "two": np.arange(60) % 2.0}[kind]
+    misses = 0
+    for _ in range(200):
+        some = rng.choice(population, size, replace=False)
+        error = Sample(size, 60).error(some.sum(), (some**2).sum(), np.float64(1))
+        misses += abs(some.mean() - population.mean()) > error + 1e-12
+    assert misses <= 0.05 * 200
+
+
+def test_the_bound_is_that_of_hoeffding_and_serfling_for_few():
+    error = Sample(10, 100).error(np.float64(5), np.float64(5), np.float64(1))
+    assert error == pytest.approx(np.sqrt((1 - 9 / 100) * np.log(2 / 0.025) / 20))
+
+
+def test_the_bound_is_that_of_bardenet_and_maillard_for_many_alike():
+    n, whole, rare = 1000, 10_000, np.log(400)
+    error = Sample(n, whole).error(np.float64(500), np.float64(250 + 1e-2), np.float64(1))
+    scatter = np.sqrt((250 + 1e-2) / n - 0.25)
+    expected = scatter * np.sqrt(2 * (1 - (n - 1) / whole) * rare / n)
+    assert error == pytest.approx(expected + (7 / 3 + 3 / np.sqrt(2)) * rare / n)

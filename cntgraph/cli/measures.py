@@ -71,7 +71,7 @@ def measure(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
     ] = False,
     json: Json = False,
 ) -> None:
-    """Measure the epochs of a run: PageRank, betweenness ...
+    """Measure the epochs of a run: PageRank, betweenness and so on.
 
     A row per neuron, pair of layers or network, and epoch. Of a table of neurons a terminal shows
     the first of the last epoch; --top, --out, --json and pipes have what they ask for.

@@ -138,8 +138,8 @@ def replacing(staged: Path) -> Iterator[Server]:
         _undo_exchange(home)
         ran = _stopped(home)
         ensure_password(home)
-        exchange_data(home, staged)
         try:
+            exchange_data(home, staged)
             yield _running(home, _MEMORY)
         except BaseException:
             _undo_exchange(home)

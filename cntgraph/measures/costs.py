@@ -39,8 +39,8 @@ def _links(graph: Weighted) -> float:
 
 
 def _all_pairs(graph: Weighted) -> float:
-    """Relaxations of a sweep from every neuron: a tenth of the links are looked at."""
-    return graph.network.neuron_count * _links(graph) / 10
+    """Links times sources: what sweeps from every neuron would try without bounds."""
+    return graph.network.neuron_count * _links(graph)
 
 
 def _squares(graph: Weighted) -> float:
@@ -72,8 +72,8 @@ COSTS = {
     ),
     "pairs": Cost(
         "O(neurons x links) at worst, a fraction of it by bounds; links are listed",
-        lambda g: 2e-9 * _all_pairs(g) + 2e-7 * _links(g),
-        lambda g: 60 * _links(g) + 512 * g.network.neuron_count,
+        lambda g: 3e-11 * _all_pairs(g) + 4e-8 * _links(g),
+        lambda g: 72 * _links(g) + 512 * g.network.neuron_count,
     ),
     "products": Cost(
         "O(links x partners of a neuron): products of sparse or dense matrices",

@@ -52,13 +52,15 @@ it enters, never 0.
 ## What strength is worth
 
 La Malfa and others (2021, 2022) read from strength and its fluctuation Y over a layer how well a
-network has learnt. Measured again, on scikit-learn's digits and on MNIST, that holds in part:
+network has learnt. On small images of digits that holds in part:
 
-- Y separates accurate networks from under-trained ones where the initial weights are small: its
-  rank correlation with accuracy was 0.81 to 0.92 from a uniform initialisation of 0.05 and 0.87 to
-  0.90 from PyTorch's own.
-- It does not where they are large: about 0 from a normal distribution of deviation 0.5.
+- Y separates accurate networks from under-trained ones where the initial weights are small, as
+  PyTorch's own are.
+- It hardly does where they are large, a normal distribution of deviation 0.5 say.
 - The plain standard deviation of the weights separates fully connected networks at least as well.
+
+`cnt.open_population(folder).correlations()` says how it is with networks of your own; the second
+notebook does so with a population that it trains.
 
 So initialisations are not pooled, values are read relative to epoch 0, and the weight deviation and
 the number of steps stand beside a measure as baselines. Strength is not the better predictor of

@@ -69,7 +69,7 @@ def closeness(graph: Weighted, targets: Places) -> Estimate:
         value = reached / total
         low = np.maximum(reached - wide_reached, 0) / (total + wide)
         high = np.where(total > wide, (reached + wide_reached) / (total - wide), np.inf)
-    return value, np.maximum(np.minimum(high, most) - value, value - low)
+        return value, np.maximum(np.minimum(high, most) - value, value - low)
 
 
 def efficiency(graph: Weighted, sources: Places) -> Estimate:
