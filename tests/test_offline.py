@@ -597,7 +597,7 @@ def test_an_import_that_fails_is_told_and_the_server_goes_on(elsewhere, small, h
     monkeypatch.setattr(graph._Ids, "take", overlapping)
     with pytest.raises(cnt.DatabaseError, match="importer failed") as caught:
         offline.rebuild(selected(small))
-    assert "uplicate" in caught.value.why
+    assert "more than once" in caught.value.why
     assert local.status().pid == pid
     assert not (home / "rebuilding").exists()
 
