@@ -19,7 +19,6 @@ from torch import nn
 
 import cntgraph as cnt
 from cntgraph.measures.communities import by_first
-from cntgraph.measures.shuffling import shuffled_networks
 
 SIGNS = {
     "absolute": np.abs,
@@ -319,47 +318,6 @@ def test_neurons_without_weight_are_left_out():
     w = matrix(network.with_weights(weights), "absolute")
     assert found["normalised_cut"][0] == pytest.approx(cut_of(w, part_of(network)), rel=1e-9)
     assert found["normalised_cut"][0] != whole
-
-
-# -- the null model -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["dense", "residual", "lenet", "dense top:2", "tied"])
-def test_shuffling_keeps_links_and_weights_of_every_block(name):
-    network = named(name)
-    (other,) = shuffled_networks(network, 1, seed=3)
-    moved = 0
-    for block, dealt in zip(network.blocks, other.blocks, strict=True):
-        before, after = block.tensor.flatten(), dealt.tensor.flatten()
-        assert torch.equal(before.sort().values, after.sort().values)
-        moved += int((before != after).sum())
-        for one, two in zip(block.links(), dealt.links(), strict=True):
-            np.testing.assert_array_equal(one.source, two.source)
-            np.testing.assert_array_equal(one.target, two.target)
-        if block.link_kind != "weight":
-            assert torch.equal(before, after)
-    assert moved
-
-
-def test_two_blocks_of_one_matrix_are_shuffled_as_one():
-    class Joined(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.left, self.right = nn.Linear(2, 3), nn.Linear(2, 4)
-            self.out = nn.Linear(7, 2)
-
-        def forward(self, x):
-            return self.out(torch.cat([self.left(x), self.right(x)], 1))
-
-    network = cnt.trace(Joined(), (1, 2))
-    (other,) = shuffled_networks(network, 1, seed=0)
-    every = [
-        np.sort(
-            np.concatenate([k.weight for b in n.blocks if b.target == "out" for k in b.links()])
-        )
-        for n in (network, other)
-    ]
-    np.testing.assert_array_equal(*every)
 
 
 # -- what is refused, and what is not known -------------------------------------------------------

@@ -437,7 +437,9 @@ def test_a_sample_is_scaled_up(name):
     lengths, samples = graph.es["length"], network.neuron_count // 3
     some = drawn(n, samples, seed).tolist()
     found = cnt.measure(network, *NEURON[:3], samples=samples, seed=seed)
-    expected = graph.betweenness(directed=True, weights=lengths, sources=some, targets=list(range(n)))
+    expected = graph.betweenness(
+        directed=True, weights=lengths, sources=some, targets=list(range(n))
+    )
     far = np.array(graph.distances(target=some, weights=lengths, mode="out"))
     reached = np.isfinite(far) & (far > 0)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from cntgraph.errors import DegenerateMeasure, InputRefused, did_you_mean
 from cntgraph.measures.declaring import declared
+from cntgraph.measures.nulls import null_models
 from cntgraph.measures.refusing import (
     refuse_constant,
     refuse_without_links,
     refuse_without_weight,
 )
-from cntgraph.measures.shuffling import shuffled_networks
 from cntgraph.measures.weighted import Weighted
 from cntgraph.measures.wiring import OF_SIGN, UNTRAINED, links_of_sign, unknown_signs
 
@@ -160,7 +160,7 @@ def rich_club(
         raise InputRefused(f"top={top}", fix="give a share above 0 and up to 1")
     if among not in AMONG:
         raise InputRefused(f"among={among!r}", why=did_you_mean(str(among), AMONG))
-    networks = shuffled_networks(graph.network, shuffles, seed)
+    networks = null_models(graph.network, "weights", shuffles, seed=seed)
     refuse_without_weight(graph, "rich_club")
     known = bool(np.isfinite(graph.links.weight).all())
     value = _rich_club(graph, top, among) if known else float("nan")

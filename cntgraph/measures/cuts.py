@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from cntgraph.errors import DegenerateMeasure, InputRefused
 from cntgraph.measures.declaring import declared
+from cntgraph.measures.nulls import null_models
 from cntgraph.measures.refusing import refuse_without_weight
-from cntgraph.measures.shuffling import shuffled_networks
 from cntgraph.measures.weighted import Weighted
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def normalised_cut(
     """
     if clusters < 2:
         raise InputRefused(f"clusters={clusters}", fix="give 2 or more")
-    networks = shuffled_networks(graph.network, shuffles, seed)
+    networks = null_models(graph.network, "weights", shuffles, seed=seed)
     refuse_without_weight(graph, "normalised_cut")
     value = _cut(graph.matrix, clusters, seed)
     columns = {"normalised_cut": value}

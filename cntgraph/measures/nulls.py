@@ -73,8 +73,12 @@ def null_models(
     import torch
 
     known_null(kind)
+    if count < 0:
+        raise InputRefused(f"shuffles={count}", fix="give 0 or more")
     if sweeps < 1:
         raise InputRefused(f"sweeps={sweeps}", fix="give 1 or more")
+    if not count:
+        return iter(())
     generator = torch.Generator().manual_seed(seed)
     elements = Elements(network)
     if kind == "strengths":

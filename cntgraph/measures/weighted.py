@@ -145,7 +145,7 @@ class Weighted:
         return scipy.sparse.csr_array((links.weight, ends), shape=(n, n))
 
     def igraph(self, *, directed: bool = True) -> igraph.Graph:
-        """The explicit graph with these weights, an edge per link in the order of `Network.links`."""
+        """The explicit graph with these weights; its edges come in the order of `Network.links`."""
         key = f"igraph, directed={directed}"
         if key not in self.shared:
             graph = self.network.to_igraph(self.kinds)
