@@ -330,3 +330,26 @@ def test_a_plan_grows_with_the_links():
     small, large = (plan(traced(lambda n=n: Dense((n, n, n)), (1, n)), *names) for n in (4, 16))
     assert (large["seconds"] > small["seconds"]).all()
     assert (large["bytes"] >= small["bytes"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value"),
+    [
+        ("katz", "alpha", "0.1"),
+        ("katz", "alpha", True),
+        ("harmonic", "samples", 2.5),
+        ("persistence", "normalised", 1),
+        ("rich_club", "among", None),
+    ],
+)
+def test_an_option_of_another_type_is_refused(name, option, value):
+    network = cnt.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), (1, 3))
+    with pytest.raises(cnt.InputRefused, match=f"{option}=.* of {name}") as refusal:
+        cnt.measure(network, name, **{option: value})
+    assert "by default" in refusal.value.why
+
+
+def test_an_option_of_numpy_is_a_number():
+    network = cnt.trace(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), (1, 3))
+    found = cnt.measure(network, "katz", "harmonic", alpha=np.float32(1), samples=np.int64(0))
+    assert list(found)[-2:] == ["katz", "harmonic"]

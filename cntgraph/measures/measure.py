@@ -187,7 +187,22 @@ def _chosen(names: Sequence[str], options: Mapping[str, Any]) -> list[Measure]:
     if unknown := sorted(set(options) - known):
         why = did_you_mean(unknown[0], known) if known else "it has none"
         raise InputRefused(f"{chosen[0].name} has no option {unknown[0]!r}", why=why)
+    for m in chosen:
+        for option in m.options.keys() & options.keys():
+            _check_type(m, option, options[option])
     return chosen
+
+
+def _check_type(measure: Measure, option: str, value: Any) -> None:
+    """Refuse a value that is of another type than the option's default."""
+    default = measure.options[option]
+    plain = value.item() if hasattr(value, "item") else value
+    wanted = (int, float) if isinstance(default, float) else type(default)
+    if not isinstance(plain, wanted) or (isinstance(plain, bool) != isinstance(default, bool)):
+        raise InputRefused(
+            f"{option}={value!r} of {measure.name}",
+            why=f"it is of type {type(default).__name__}, by default {default!r}",
+        )
 
 
 def _refuse_hours(one: Measure, graph: Weighted, hours: float, options: Mapping[str, Any]) -> None:
