@@ -17,6 +17,7 @@ from cntgraph.measures.declaring import declared
 from cntgraph.measures.steps import Values, of_sign
 from cntgraph.network import Block
 from cntgraph.network.expressions import literal
+from cntgraph.network.operators import Dense
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,7 +198,7 @@ def net_strength(graph: Weighted) -> Values:
 
 
 def _disparity(graph: Weighted, end: int) -> Values:
-    total = _sums(graph, "sizes", lambda w: w)[end]
+    total = _sizes(graph)[end]
     with np.errstate(over="ignore"):
         return _quotient(_sums(graph, "squares", lambda w: w * w)[end], total * total)
 
@@ -206,11 +207,21 @@ def _entropy(graph: Weighted, end: int) -> Values:
     """ln s - (sum of w ln w) / s, which is the entropy of the shares w / s."""
     import torch
 
-    total = _sums(graph, "sizes", lambda w: w)[end]
+    total = _sizes(graph)[end]
     logarithms = _sums(graph, "logarithms", lambda w: torch.xlogy(w, w))[end]
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Values = np.log(total) - _quotient(logarithms, total)
         return np.maximum(found, 0.0)  # of one link it is zero but for rounding
+
+
+def _sizes(graph: Weighted) -> Values:
+    """The weights under the sign, summed at targets and at sources: (2, neurons)."""
+    if graph.sign != "absolute":
+        return _sums(graph, "sizes", lambda w: w)
+    both = _signed_sums(graph)  # read off the weights as they are stored
+    with np.errstate(invalid="ignore"):
+        sizes: Values = both[:, 0] - both[:, 1]
+    return sizes
 
 
 def _sums(graph: Weighted, name: str, f: Entries) -> Values:
@@ -249,7 +260,10 @@ def _added(graph: Weighted, found: Iterable[Sums]) -> NDArray[np.float64]:
 
 
 def _block_sums(block: Block, f: Entries | None) -> Sums:
-    """Positive and negative values of ``f`` summed at each target and each source."""
+    """Positive and negative values of ``f`` summed at each target and each source.
+
+    Those of a dense layer are summed in one go, whatever their sign: they are added up anyway.
+    """
     import torch
 
     if block.kind == "opaque":  # its links all weigh the same, and its join has no sums
@@ -260,8 +274,13 @@ def _block_sums(block: Block, f: Entries | None) -> Sums:
     elif f is None:
         into, out = block.sums()
     else:
-        wide = block.tensor.detach().to(torch.float64)
-        into, out = replace(block, weight=literal(f(wide))).sums()
+        value = f(block.tensor.detach().to(torch.float64))
+        plain = isinstance(block.operator, Dense) and block.operator.copies == 1
+        if plain and block.inputs is None:
+            ends = value.sum(1), value.sum(0)
+            into, out = (torch.stack([sums, torch.zeros_like(sums)]) for sums in ends)
+        else:
+            into, out = replace(block, weight=literal(value)).sums()
     return into.cpu().numpy(), out.cpu().numpy()
 
 
