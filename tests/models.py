@@ -159,6 +159,18 @@ class Reparametrised(nn.Module):
         return (self.spectral(self.weight_norm(x)) - 1) * self.scale / 3
 
 
+class Twice(nn.Module):
+    """Parallel links: a layer read twice over, and an identity beside trained links."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.head = nn.Linear(12, 5), nn.Linear(5, 5)
+
+    def forward(self, x):
+        y = torch.relu(self.one(torch.cat([x, x], 1)))
+        return self.head(y) + y
+
+
 ZOO = {
     "dense": (Dense, (1, 3, 4)),
     "residual": (Residual, (1, 3, 16, 16)),

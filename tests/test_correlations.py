@@ -14,22 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from models import ZOO, traced_network
+from models import ZOO, Twice, traced_network
 from torch import nn
 
 import cntgraph as cnt
-
-
-class Twice(nn.Module):
-    """Parallel links: a layer read twice over, and an identity beside trained links."""
-
-    def __init__(self):
-        super().__init__()
-        self.one, self.head = nn.Linear(12, 5), nn.Linear(5, 5)
-
-    def forward(self, x):
-        y = torch.relu(self.one(torch.cat([x, x], 1)))
-        return self.head(y) + y
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from models import traced_network
+from models import Twice, traced_network
 from torch import nn
 
 import cntgraph as cnt
@@ -36,18 +36,6 @@ class Skipping(nn.Module):
         early = torch.relu(self.one(x))
         late = torch.relu(self.two(torch.cat([early, x], 1)))
         return self.three(torch.cat([early, late], 1))
-
-
-class Twice(nn.Module):
-    """Parallel links: a layer read twice over, and an identity beside trained links."""
-
-    def __init__(self):
-        super().__init__()
-        self.one, self.head = nn.Linear(12, 5), nn.Linear(5, 5)
-
-    def forward(self, x):
-        y = torch.relu(self.one(torch.cat([x, x], 1)))
-        return self.head(y) + y
 
 
 class Picking(nn.Module):
