@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import networkit
 import networkx
 import numpy as np
 import pytest
@@ -70,16 +69,11 @@ def test_katz_solves_its_equation(name, of, kinds, sign, part):
 
 
 @pytest.mark.parametrize("name", ["dense", "tied", "sequence"])
-def test_networkx_and_networkit_give_the_same_katz(name):
+def test_networkx_gives_the_same_katz(name):
     network = traced_network(name)
     graph = networkx.from_scipy_sparse_array(explicit(network), create_using=networkx.DiGraph)
     theirs = networkx.katz_centrality(graph, tol=1e-14, normalized=False, weight="weight")
-    found = column(network, "katz")
-    close(found, [theirs[k] for k in range(network.neuron_count)])
-    other = networkit.nxadapter.nx2nk(graph, weightAttr="weight")
-    scores = networkit.centrality.KatzCentrality(other, 0.1, 1.0, 1e-14).run().scores()
-    shifted = 2 * found - 1  # theirs solves x = beta + alpha A^T (x + 1), and has unit length
-    close(shifted / np.linalg.norm(shifted), scores)
+    close(column(network, "katz"), [theirs[k] for k in range(network.neuron_count)])
 
 
 SMALL = ["dense", "padding modes", "sequence", "tied", "shuffled", "attention", "recurrent"]
