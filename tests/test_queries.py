@@ -14,24 +14,9 @@ from models import Dense
 from stored import exported, links_sent
 
 import cntgraph as cnt
-from cntgraph.database import connect, parse_parameters
-from cntgraph.database.queries import find_query, library
+from cntgraph.database import connect
 
 pytestmark = pytest.mark.neo4j
-
-REQUIRED = {
-    "strong_neurons": "layer index neuron strength strength_in strength_out",
-    "strength_over_epochs": "epoch strength",
-    "risers": "layer index strength_first strength_last change",
-    "layer_fluctuation": "epoch layer fluctuation weight_std",
-    "strongest_links": "source_layer source_index target_layer target_index weight",
-    "strong_paths": "path product weakest",
-    "neighbourhood": "direction layer index weight",
-    "compare_measures": "layer index strength rank_strength",
-    "rank_stability": "epoch previous shared",
-    "stored_against_recomputed": "layer largest_difference",
-    "runs": "name epochs neurons links status",
-}
 
 
 @pytest.fixture(scope="module")
@@ -281,63 +266,6 @@ def test_runs_are_counted(db, runs):
         assert (row["status"], row["loaded"]) == ("complete", epochs * network.link_count)
 
 
-# -- the files
-
-
-def test_the_library_holds_what_was_promised(db):
-    found = db.queries().set_index("name")
-    for name, columns in REQUIRED.items():
-        declared = found.loc[name, "columns"].split(", ")
-        assert set(columns.split()) <= set(declared)
-        assert found.loc[name, "title"]
-
-
-@pytest.mark.parametrize("name", library())
-@pytest.mark.parametrize("version", ["5", "25"])
-def test_every_query_is_planned_in_both_cyphers_and_only_reads(db, name, version):
-    summary = explained(db, f"CYPHER {version} EXPLAIN {find_query(name).text}")
-    assert summary.query_type == "r"
-    told = [(s.classification, s.status_description) for s in summary.gql_status_objects]
-    assert not [each for each in told if each[0] == "DEPRECATION"]
-    assert [each for each in told if "parameter missing" in each[1]] or name == "runs"
-
-
-@pytest.mark.parametrize("name", ["strong_neurons", "strong_neurons_in_layer", "rank_stability"])
-def test_rankings_are_read_in_the_order_of_an_index(db, name):
-    operators = list(flat(explained(db, f"EXPLAIN {find_query(name).text}").plan))
-    kinds = {kind for kind, _ in operators}
-    assert "NodeIndexSeek" in kinds
-    assert any("magnitude IS NOT NULL" in details for _, details in operators)
-    assert "Top" not in kinds
-    assert "NodeByLabelScan" not in kinds or name == "rank_stability"
-    if name != "rank_stability":
-        assert "Sort" not in kinds
-
-
-def explained(db, text):
-    told = {"notifications_min_severity": "WARNING"}  # of deprecations too
-    with db.connection.driver.session(default_access_mode="READ", **told) as session:
-        return session.run(text).consume()
-
-
-def flat(plan):
-    yield plan["operatorType"].partition("@")[0], plan["args"].get("Details", "")
-    for child in plan.get("children", ()):
-        yield from flat(child)
-
-
-@pytest.mark.parametrize("name", library())
-def test_a_header_describes_the_text_below_it(name):
-    query = find_query(name)
-    for parameter in query.parameters:
-        assert f"${parameter.name}" in query.text
-    body = query.text.rpartition("\nRETURN ")[2]
-    for column in query.columns:
-        assert column.name in body
-    assert query.title
-    assert not query.title.endswith(".")
-
-
 # -- parameters
 
 
@@ -390,19 +318,6 @@ def test_an_empty_answer_has_its_columns_and_their_types(db, runs):
         "strength_in": "float64",
         "strength_out": "float64",
     }
-
-
-def test_parameters_typed_on_a_command_line():
-    given = {"run": "3", "epoch": "-3", "layer": "null", "top": "5", "by": "strength_in"}
-    assert parse_parameters("strong_neurons", given) == {
-        "run": "3",
-        "epoch": -3,
-        "layer": None,
-        "top": 5,
-        "by": "strength_in",
-    }
-    with pytest.raises(cnt.InputRefused, match="epoch=three is not of type int"):
-        parse_parameters("strong_neurons", {"epoch": "three"})
 
 
 def test_a_skip_beside_a_trained_link_is_a_path_of_its_own(db, tmp_path):

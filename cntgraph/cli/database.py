@@ -1,57 +1,28 @@
-"""Verbs that talk to Neo4j: load run folders into it, and ask it."""
+"""The verb that loads run folders into Neo4j, or writes the files for its importer."""
 
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cntgraph.cli.networks import Json
-from cntgraph.cli.output import (
-    answer,
-    note,
-    print_json,
-    records,
-    save,
-    size,
-    stages,
-    table,
-    write,
-)
-from cntgraph.cli.parameters import literal, pair
+from cntgraph.cli.output import answer, note, print_json, size, stages
 from cntgraph.cli.runs import epoch_of
-from cntgraph.errors import CntWarning
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from cntgraph.database import Database
     from cntgraph.network import Network
 
-__all__ = ["load", "loaded", "queries", "query"]
+__all__ = ["load", "loaded"]
 
 # Measured on two cores with a local server: what a load takes, for saying so before it begins.
 _BYTES_PER_LINK, _BYTES_PER_NEURON = 75, 600
 _LINKS_PER_SECOND, _NEURONS_PER_SECOND = 40_000, 10_000
-
-
-class Format(StrEnum):
-    """What rows are written as."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-    parquet = "parquet"
-
-
-# -- load
 
 
 def load(
@@ -210,108 +181,3 @@ def _counts(network: Network, links: str) -> tuple[int, int, int]:
     chosen = network if links == "all" else network.filtered(links)
     total = sum(block.link_count for block in chosen.blocks if block.certain)
     return network.neuron_count, chosen.link_count, total - chosen.link_count
-
-
-# -- query
-
-
-def query(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="A query of the library, or - for Cypher on stdin.",
-            show_default=False,
-        ),
-    ],
-    parameters: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Its parameters.")
-    ] = None,
-    form: Annotated[
-        Format | None, typer.Option("--format", help="What to write; by default a table.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where to; .csv, .json, .parquet say how.")
-    ] = None,
-    rows: Annotated[
-        int, typer.Option(metavar="N", min=0, help="The result is cut after so many; 0: never.")
-    ] = 10_000,
-    seconds: Annotated[
-        float, typer.Option(metavar="S", min=0, help="The query is ended after so many; 0: never.")
-    ] = 30.0,
-    json: Json = False,
-) -> None:
-    """Ask the database a question of the library, or one of your own.
-
-    cntgraph queries lists the library. A query of your own may read, and nothing else.
-    """
-    chosen = form or _by_suffix(out)
-    if chosen is Format.parquet and out is None:
-        raise typer.BadParameter(
-            "parquet is not for reading: give --out FILE", param_hint="--format"
-        )
-    given = dict(pair(text) for text in parameters or [])
-    found = _asked(name, given, rows=rows or None, seconds=seconds or None)
-    if found.attrs.get("truncated"):
-        note(f"cut after {len(found):,} rows; --rows 0 gives all")
-    if out is not None:
-        _save(found, out, chosen)
-    if json:
-        cut = bool(found.attrs.get("truncated"))
-        print_json({"columns": list(found.columns), "rows": records(found), "truncated": cut})
-    elif out is None:
-        _show(found, chosen)
-
-
-def queries(json: Json = False) -> None:
-    """List the library: names, titles and parameters of the queries."""
-    from cntgraph.database.queries import listing
-
-    found = records(listing())
-    if json:
-        print_json({"queries": found})
-        return
-    width = max((len(row["name"]) for row in found), default=0)
-    for row in found:
-        write(f"{row['name']:<{width}}  {row['title']}\n")
-        if row["parameters"]:
-            write(f"{'':<{width}}    {row['parameters']}\n")
-
-
-def _asked(
-    name: str, given: dict[str, str], *, rows: int | None, seconds: float | None
-) -> pd.DataFrame:
-    from cntgraph.database import connect, parse_parameters
-    from cntgraph.database.queries import find_query
-
-    ask: Callable[[Database], pd.DataFrame]
-    if name == "-":
-        text = sys.stdin.read()
-        values = {key: literal(value) for key, value in given.items()}
-        ask = lambda database: database.cypher(text, **values)  # noqa: E731
-    else:
-        values = parse_parameters(name, given)
-        find_query(name).bound(values)  # refused before a server is looked for
-        ask = lambda database: database.query(name, **values)  # noqa: E731
-    with connect() as database, warnings.catch_warnings():
-        warnings.simplefilter("ignore", CntWarning)  # a cut result is told in our own words
-        return ask(database.within(seconds=seconds, rows=rows))
-
-
-def _by_suffix(out: Path | None) -> Format:
-    suffix = out.suffix.removeprefix(".").lower() if out is not None else ""
-    return Format(suffix) if suffix in ("csv", "json", "parquet") else Format.table
-
-
-def _save(found: pd.DataFrame, out: Path, form: Format) -> None:
-    save(found, out, form)
-    note(f"{out}: {len(found):,} rows")
-
-
-def _show(found: pd.DataFrame, form: Format) -> None:
-    if form is Format.csv:
-        write(found.to_csv(index=False))
-    elif form is Format.json:
-        print_json(records(found))
-    else:
-        table(found)

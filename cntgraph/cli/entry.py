@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cntgraph.cli import database, demo, doctor, measures, networks, runs, server, shell
+from cntgraph.cli import database, demo, doctor, measures, networks, queries, runs, server, shell
 from cntgraph.cli.output import note, write
 from cntgraph.errors import CntError, CntWarning, LoadInterrupted
 
@@ -48,8 +48,8 @@ _VERBS: dict[str, Callable[..., None]] = {
     "demo": demo.demo,
     "export": runs.export,
     "load": database.load,
-    "query": database.query,
-    "queries": database.queries,
+    "query": queries.query,
+    "queries": queries.queries,
     "layers": runs.layers,
     "measure": measures.measure,
     "measures": measures.measures,

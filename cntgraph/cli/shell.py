@@ -18,12 +18,13 @@ import typer
 
 from cntgraph.cli.output import note, save, table, write
 from cntgraph.cli.parameters import literal, pair
+from cntgraph.cli.queries import OwnQueries
 from cntgraph.errors import CntError, CntWarning, InputRefused, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cntgraph.database import Database
+    from cntgraph.database import Database, Library
 
 __all__ = ["shell"]
 
@@ -47,6 +48,7 @@ def shell(
     seconds: Annotated[
         float, typer.Option(metavar="S", min=0, help="A query is ended after so many; 0: never.")
     ] = 30.0,
+    queries: OwnQueries = None,
 ) -> None:
     """Open a Cypher prompt on the database.
 
@@ -57,6 +59,10 @@ def shell(
     with connect() as database, warnings.catch_warnings():
         warnings.simplefilter("ignore", CntWarning)  # a cut result is told in our own words
         limited = database.within(seconds=seconds or None, rows=rows or None)
+        if queries is not None:
+            limited = limited.with_queries(queries)
+        for name in limited.library.replaced:
+            note(f"{name} is that of {queries}, not the library's")
         conversation = Conversation(limited)
         if sys.stdin.isatty():
             note(f"{database.uri}, read-only; :help says more, Ctrl-D leaves")
@@ -100,10 +106,8 @@ class Conversation:
         self.commands[name](words)
 
     def _query(self, words: list[str]) -> None:
-        from cntgraph.database import parse_parameters
-
         name, *given = _expect(words, 1, ":query NAME KEY=VALUE ...", more=True)
-        values = parse_parameters(name, dict(pair(text) for text in given))
+        values = self.database.library.parsed(name, dict(pair(text) for text in given))
         self._show(self.database.query(name, **values))
 
     def _queries(self, words: list[str]) -> None:
@@ -209,7 +213,8 @@ def _at_a_terminal(conversation: Conversation) -> None:
 def _session(conversation: Conversation) -> Any:
     """A prompt with history in the user's folder and the words of this database to complete."""
     from prompt_toolkit import PromptSession
-    from prompt_toolkit.completion import WordCompleter
+    from prompt_toolkit.completion import Completer, Completion
+    from prompt_toolkit.document import Document
     from prompt_toolkit.history import FileHistory
     from prompt_toolkit.key_binding import KeyBindings
 
@@ -227,10 +232,18 @@ def _session(conversation: Conversation) -> Any:
         else:
             buffer.insert_text("\n")
 
-    words = WordCompleter(_words(conversation), pattern=None, WORD=True)
+    known = _words(conversation)
+
+    class Words(Completer):
+        def get_completions(self, document: Document, event: Any) -> Iterator[Completion]:
+            text = document.text_before_cursor
+            typed = document.get_word_before_cursor(WORD=True)
+            words = completions(text, conversation.database.library, known)
+            yield from (Completion(w, -len(typed)) for w in words if w.startswith(typed))
+
     return PromptSession(
         history=FileHistory(str(history)),
-        completer=words,
+        completer=Words(),
         key_bindings=keys,
         multiline=True,
         complete_while_typing=False,
@@ -243,6 +256,32 @@ _KEYWORDS = (
 ).split()
 
 
+def completions(text: str, library: Library, words: list[str]) -> list[str]:
+    """What the last word of a text may be: after ``:query NAME`` the parameters of that query.
+
+    >>> from cntgraph.database import Library
+    >>> completions(":query strong_neurons_by run=lenet top=3 b", Library(), [])[:3]
+    ['epoch=', 'layer=', 'by=strength']
+    """
+    head, *before = (text + "|").split()[:-1] or [""]
+    if head != ":query":
+        return words
+    try:
+        known = library.queries
+    except CntError:  # a query of the user's own that cannot be read is told when it is asked
+        return words
+    if not before:
+        return list(known)
+    given = {word.partition("=")[0] for word in before[1:]}
+    left = known[before[0]].parameters if before[0] in known else ()
+    return [
+        f"{parameter.name}={value}"
+        for parameter in left
+        if parameter.name not in given
+        for value in parameter.choices or ("",)
+    ]
+
+
 def _words(conversation: Conversation) -> list[str]:
     """Labels, types and properties of this database, names of queries, commands and keywords."""
     known = []
@@ -253,5 +292,4 @@ def _words(conversation: Conversation) -> list[str]:
     ):
         words = conversation.database.cypher(f"CALL {call} RETURN word")["word"]
         known += [column.format(word) for word in words]
-    names = conversation.database.queries()["name"].tolist()
-    return [*conversation.commands, *names, *sorted(known), *_KEYWORDS]
+    return [*conversation.commands, *sorted(known), *_KEYWORDS]

@@ -2,6 +2,6 @@
 
 from cntgraph.database.database import Database, connect
 from cntgraph.database.load import LoadReport
-from cntgraph.database.queries import parse_parameters
+from cntgraph.database.queries import Library
 
-__all__ = ["Database", "LoadReport", "connect", "parse_parameters"]
+__all__ = ["Database", "Library", "LoadReport", "connect"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from cntgraph.database.queries import Query
-from cntgraph.database.reading import Limits, frame, read
+from cntgraph.database.headers import Query
+from cntgraph.database.queries import Library
+from cntgraph.database.reading import Limits, admit, frame, read
 from cntgraph.database.schema import COMPLETE
 from cntgraph.errors import InputRefused, did_you_mean
 
@@ -22,46 +23,75 @@ _EPOCHS = ("epoch", "first", "last")
 
 
 def answer(
-    connection: Connection, query: Query, given: Mapping[str, Any], limits: Limits
+    connection: Connection, library: Library, name: str, given: Mapping[str, Any], limits: Limits
 ) -> pd.DataFrame:
-    """The query's rows for these parameters; see `Database.query`."""
+    """The rows of a query of the library for these parameters; see `Database.query`."""
+    query = library.find(name)
     values = query.bound(given)
-    asked, parameters = query.chosen(values)
+    asked, parameters = library.chosen(query, values)
+    if asked.own:  # it is anybody's Cypher
+        admit(connection, asked.text, parameters, limits)
     found = read(connection, asked.text, parameters, limits)
+    _check_columns(asked, found)
     if found.empty:
-        explain_missing(connection, values)
-        _explain_links(connection, asked, values)
+        _explain(connection, asked, values)
         kinds = {column.name: _DTYPES.get(column.kind, "object") for column in query.columns}
         found = found.astype({n: kind for n, kind in kinds.items() if n in found})
     for column in asked.columns:
         if column.spread:
-            found = _spread(found, column.name)
+            found = _spread(asked, found, column.name)
     return found
 
 
-def _spread(found: pd.DataFrame, name: str) -> pd.DataFrame:
+def _check_columns(query: Query, found: pd.DataFrame) -> None:
+    missing = [column.name for column in query.columns if column.name not in found]
+    if missing:
+        raise InputRefused(
+            f"{query.path} declares the column {missing[0]!r}",
+            why=f"the query returns {', '.join(map(str, found))}",
+            fix="name it so in the RETURN, or take it out of the header",
+        )
+
+
+def _spread(query: Query, found: pd.DataFrame, name: str) -> pd.DataFrame:
     """Each {name, value} of the lists in a column as a column of its own."""
     lists = found[name].tolist()
     plain = found.drop(columns=[name])
-    names = [pair["name"] for pair in lists[0]] if lists else []
-    values = [[pair["value"] for pair in pairs] for pairs in lists]
-    others = frame(names, values)
+    try:
+        names = [pair["name"] for pair in lists[0]] if lists else []
+        values = [[pair["value"] for pair in pairs] for pairs in lists]
+        others = frame(names, values)
+    except (TypeError, KeyError, IndexError) as error:
+        raise InputRefused(
+            f"{query.path}: the column *{name} does not hold lists of {{name, value}}",
+            why="a column with a star becomes a column for each of its names, the same in all rows",
+        ) from error
     for other in names:
         plain[other] = others[other]
     return plain
 
 
+def _explain(connection: Connection, query: Query, values: Mapping[str, Any]) -> None:
+    """Raise `InputRefused` where it is known why nothing was found."""
+    if query.own:  # it may mean something else by `first` and `last`
+        meant = {n: v for n, v in values.items() if n in ("run", "epoch", "layer")}
+        explain_missing(connection, meant)
+    else:
+        explain_missing(connection, values)
+        _explain_links(connection, query, values)
+
+
 def explain_missing(connection: Connection, values: Mapping[str, Any]) -> None:
     """Raise `InputRefused` where nothing was found because there is no such run, epoch or layer."""
-    if "run" not in values:
+    run = values.get("run")
+    if run is None:
         return
     known = _epochs(connection)
-    run = values["run"]
     if run not in known:
         why = did_you_mean(run, known) if known else "it holds no run"
         raise InputRefused(f"there is no run {run!r} in the database", why=why)
     for name in _EPOCHS:
-        if name in values and values[name] not in known[run]:
+        if values.get(name) is not None and values[name] not in known[run]:
             has = ", ".join(map(str, known[run])) or "none"
             raise InputRefused(
                 f"epoch {values[name]} of {run!r} is not in the database",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,10 +14,11 @@ from cntgraph.database.answering import answer
 from cntgraph.database.connection import Connection, address, reach
 from cntgraph.database.content import Content
 from cntgraph.database.evaluating import evaluate
-from cntgraph.database.load import LoadReport, Progress, load
-from cntgraph.database.queries import find_query, listing
+from cntgraph.database.load import SESSIONS, LoadReport, Progress, load
+from cntgraph.database.queries import Library
 from cntgraph.database.reading import Limits, admit, read
 from cntgraph.database.removal import remove_run
+from cntgraph.errors import CntWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,6 +57,7 @@ class Database:
 
     connection: Connection = field(repr=False)
     limits: Limits = field(default_factory=Limits)
+    library: Library = field(default_factory=Library, repr=False)
 
     def __repr__(self) -> str:
         place = self.connection.place
@@ -87,6 +91,7 @@ class Database:
         links: str = "all",
         replace: bool = False,
         name: str | None = None,
+        sessions: int = SESSIONS,
         progress: Progress | None = None,
     ) -> LoadReport:
         """Write a run, or some epochs of it, into the database.
@@ -94,7 +99,8 @@ class Database:
         ``links`` says which links are written: ``"all"``, ``"top:K"`` per neuron,
         ``"backbone:ALPHA"`` (see `Network.filtered`) or ``"none"``; strengths are those of all
         links, always. What is there already is not written again, and a load that was cut goes on
-        where it stopped. ``progress`` is called with the links written and the links to write.
+        where it stopped. ``sessions`` epochs are loaded side by side. ``progress`` is called with
+        the links written and the links to write, by one thread at a time.
 
         >>> db.load("runs/lenet", epochs=[0, 9])                       # doctest: +SKIP
         LoadReport(neurons=3268, links=834600, epochs=(0, 9), skipped=(), seconds=11.2, kept=1.0)
@@ -106,7 +112,15 @@ class Database:
 
         run = run_or_path if isinstance(run_or_path, Run) else open_run(run_or_path)
         content = Content(run, run.name if name is None else name)
-        return load(self.connection, content, epochs, links, replace=replace, progress=progress)
+        return load(
+            self.connection,
+            content,
+            epochs,
+            links,
+            replace=replace,
+            sessions=sessions,
+            progress=progress,
+        )
 
     def delete(self, run_or_name: Run | str) -> None:
         """Remove a run: its layers, neurons, epochs and links, and nothing else."""
@@ -121,6 +135,29 @@ class Database:
         """
         return replace(self, limits=Limits(seconds, rows))
 
+    def with_queries(self, folder: str | os.PathLike[str]) -> Database:
+        """The same database with queries of your own beside the library's.
+
+        In the folder every ``NAME.cypher`` is one. Its comments say what it asks, its parameters
+        and its columns, as those of ours do: ``cntgraph queries --show strong_neurons`` prints
+        one. A query of yours takes the place of ours of the same name, with a warning; it is held
+        to reading as `cypher` is.
+
+        >>> mine = db.with_queries("my-queries/")                      # doctest: +SKIP
+        >>> mine.query("my_question", run="lenet", epoch=9)            # doctest: +SKIP
+
+        Raises `InputRefused` for a folder without queries, and for a header that cannot be read,
+        with its file and line.
+        """
+        library = Library(Path(folder).expanduser())
+        if replaced := library.replaced:
+            warnings.warn(
+                f"{', '.join(replaced)}: {folder} has one of its own, the library's is not asked",
+                CntWarning,
+                stacklevel=2,
+            )
+        return replace(self, library=library)
+
     def query(self, name: str, /, **parameters: Any) -> pd.DataFrame:
         """The answer of a query of the library, `queries` lists them.
 
@@ -128,7 +165,7 @@ class Database:
 
         Raises `InputRefused` for a query, parameter, run or epoch that is not there.
         """
-        return answer(self.connection, find_query(name), parameters, self.limits)
+        return answer(self.connection, self.library, name, parameters, self.limits)
 
     def cypher(self, text: str, /, **parameters: Any) -> pd.DataFrame:
         """The rows of a query of your own, which may read this database and nothing else.
@@ -160,4 +197,4 @@ class Database:
 
     def queries(self) -> pd.DataFrame:
         """The library: name, title, parameters, columns."""
-        return listing()
+        return self.library.listing()
