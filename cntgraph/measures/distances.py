@@ -256,7 +256,7 @@ def _columns(
 def _refuse_empty(graph: Weighted, name: str) -> None:
     """Raise `DegenerateMeasure` where no link has a length."""
     links = links_of(graph)
-    if len(links.in_length) or len(links.unknown_source):
+    if len(links.out_length) or len(links.unknown_source):
         return
     refuse_without_weight(graph, name)
     raise DegenerateMeasure(

@@ -123,7 +123,7 @@ class Weighted:
     def length_of(self, weight: Values) -> Values:
         """The length of links of these weights under the sign; none is negative, NaN stays NaN."""
         found: Values
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             if self.length == "inverse":
                 found = 1.0 / weight
                 return np.abs(found, out=found)  # of -0.0 too it is infinite

@@ -14,12 +14,19 @@ from cntgraph.measures.steps import Values, of_sign
 from cntgraph.network.operators import Dense
 
 if TYPE_CHECKING:
+    import torch
+
     from cntgraph.measures.weighted import Weighted
     from cntgraph.network import Block
 
 __all__ = ["Adjacency", "adjacency"]
 
 PER_LINK = 72  # bytes at the peak: both orders, and one block's links as they are listed
+WIDE = 32  # targets, at least, in a block that is relaxed by rows
+SAMPLE = 512  # lengths looked at, whether they repeat
+DISTINCT = 0.9  # of them, at least, in such a block
+AT_ONCE = 32  # targets whose links are put in place together
+LONGEST = 1e300  # further than that, sums of lengths may be infinite
 PER_NEURON = 512  # what a sweep writes
 
 Ids = NDArray[np.uint32]
@@ -32,7 +39,8 @@ class Adjacency(NamedTuple):
 
     A block has a row of ``in_start`` for each of its targets, from ``in_base`` on, and one of
     ``out_start`` for each of its sources, from ``out_base`` on. Order by length is for blocks that
-    several neurons of a layer may be reached before; only one input neuron ever is.
+    several neurons of a layer may be reached before; only one input neuron ever is. Complete blocks
+    are relaxed ``by_rows``: they are listed out of their sources alone, each target in its turn.
     """
 
     layer_of: Places  # a value per neuron
@@ -50,7 +58,9 @@ class Adjacency(NamedTuple):
     out_start: Places
     out_target: Ids
     out_length: Values
+    out_shortest: Values  # the length of the first link of a row that is by_rows, at its shortest
     in_order: NDArray[np.bool_]  # per block, whether the links into a target are sorted by length
+    by_rows: NDArray[np.bool_]
     unknown_source: Places  # the two ends of each link of no known length: NaN
     unknown_target: Places
 
@@ -117,6 +127,8 @@ def _empty(sizes: list[int], ends: Places, count: int) -> Adjacency:
         out_start=np.zeros(int((sources + 1).sum()), np.int64),
         out_target=np.empty(count, np.uint32),
         out_length=np.empty(count),
+        out_shortest=np.full(int((sources + 1).sum()), np.inf),
+        by_rows=np.zeros(len(sources), np.bool_),
         in_order=np.array([first in reached for first in source_first.tolist()], np.bool_),
         unknown_source=np.empty(0, np.int64),
         unknown_target=np.empty(0, np.int64),
@@ -129,7 +141,11 @@ def _filled(graph: Weighted, blocks: list[Block], empty: Adjacency, *, turned: b
     at = 0
     unknown = [(empty.unknown_source, empty.unknown_target)]
     for place, block in enumerate(blocks):
-        links = _listed(graph, block, turned=turned)
+        weight = _dense(block, turned=turned)
+        if weight is not None and _filled_by_rows(graph, weight, empty, place, at):
+            at += weight.numel()
+            continue
+        links = _listed(graph, block, turned=turned) if weight is None else _all(graph, weight)
         first = empty.source_first[place], empty.target_first[place]
         lost = links.only(np.isnan(links.length))
         unknown.append((lost.source + first[0], lost.target + first[1]))
@@ -140,6 +156,58 @@ def _filled(graph: Weighted, blocks: list[Block], empty: Adjacency, *, turned: b
     cut |= {name: getattr(empty, name)[:at] for name in ("out_target", "out_length")}
     source, target = (np.concatenate(ends) for ends in zip(*unknown, strict=True))
     return empty._replace(**cut, unknown_source=source, unknown_target=target)
+
+
+def _dense(block: Block, *, turned: bool) -> torch.Tensor | None:
+    """The weights of a dense block, a row for each target; None for another block."""
+    operator = block.operator
+    if not isinstance(operator, Dense) or operator.copies != 1 or block.inputs is not None:
+        return None
+    weight = operator.entries(block.tensor.detach()).cpu()
+    weight = weight.reshape(operator.channels_out, operator.channels_in)
+    return weight.T.flip(0, 1) if turned else weight
+
+
+def _filled_by_rows(
+    graph: Weighted, weight: torch.Tensor, adj: Adjacency, place: int, at: int
+) -> bool:
+    """Put a dense block's links from place ``at`` on, row for row out of its sources.
+
+    Not if targets are few, if some links lead nowhere, or if lengths repeat: equally short paths
+    are counted faster where links are sorted. Some targets have their turn together, so that what
+    lies between stays in the cache.
+    """
+    targets, sources = weight.shape
+    sample = _lengths(graph, weight.reshape(-1)[:: max(1, weight.numel() // SAMPLE)])
+    if targets < WIDE or len(np.unique(sample)) <= DISTINCT * len(sample):
+        return False
+    cut, base = slice(at, at + weight.numel()), adj.out_base[place]
+    rows = adj.out_length[cut].reshape(sources, targets)
+    shortest = adj.out_shortest[base : base + sources]
+    for j in range(0, targets, AT_ONCE):
+        lengths = _lengths(graph, weight[j : j + AT_ONCE])
+        if not lengths.max() < LONGEST:  # NaN neither
+            return False
+        rows[:, j : j + AT_ONCE] = lengths.T
+        np.minimum(shortest, lengths.min(axis=0), out=shortest)
+    first, (into, out) = adj.target_first[place], _rows(adj, place)
+    adj.out_target[cut].reshape(sources, targets)[:] = np.arange(
+        first, first + targets, dtype=np.uint32
+    )
+    into[0][:], out[0][:] = at, at + targets * np.arange(sources + 1)
+    adj.by_rows[place] = True
+    return True
+
+
+def _lengths(graph: Weighted, weight: torch.Tensor) -> Values:
+    return graph.length_of(of_sign(weight.double().numpy(), graph.sign))
+
+
+def _all(graph: Weighted, weight: torch.Tensor) -> _Links:
+    """All links of a dense block, also those that lead nowhere."""
+    targets, sources = (np.arange(size, dtype=np.int32) for size in weight.shape)
+    source, target = np.tile(sources, len(targets)), np.repeat(targets, len(sources))
+    return _Links(source, target, _lengths(graph, weight).ravel())
 
 
 def _rows(adj: Adjacency, place: int) -> tuple[_Rows, _Rows]:
@@ -162,15 +230,6 @@ def _listed(graph: Weighted, block: Block, *, turned: bool) -> _Links:
 
 
 def _parts(graph: Weighted, block: Block) -> Iterator[_Links]:
-    operator = block.operator
-    if isinstance(operator, Dense) and operator.copies == 1 and block.inputs is None:
-        # as `block.links` has them, without a number for each link's place in the weights
-        weight = operator.entries(block.tensor.detach()).double().cpu().numpy()
-        source = np.arange(operator.channels_in, dtype=np.int32)
-        target = np.arange(operator.channels_out, dtype=np.int32)
-        length = graph.length_of(of_sign(weight, graph.sign))
-        yield _Links(np.tile(source, len(target)), np.repeat(target, len(source)), length)
-        return
     for links in block.links():
         source = (links.source - block.source_first).astype(np.int32)
         target = (links.target - block.target_first).astype(np.int32)

@@ -37,11 +37,13 @@ def ancestors(adj: Any, finish: Any) -> Any:
     changed = True
     while changed:
         for block in range(len(adj.targets) - 1, -1, -1):
-            for j in range(adj.targets[block]):
-                target, row = adj.target_first[block] + j, adj.in_base[block] + j
-                if finish[target] or hit[target]:
-                    for k in range(adj.in_start[row], adj.in_start[row + 1]):
-                        hit[adj.in_source[k]] = True
+            for i in range(adj.sources[block]):
+                source, row = adj.source_first[block] + i, adj.out_base[block] + i
+                for k in range(adj.out_start[row], adj.out_start[row + 1]):
+                    target = adj.out_target[k]
+                    if finish[target] or hit[target]:
+                        hit[source] = True
+                        break
         changed = False
         for k in range(len(adj.unknown_source)):
             source, target = adj.unknown_source[k], adj.unknown_target[k]

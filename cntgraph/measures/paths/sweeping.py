@@ -4,7 +4,7 @@ A layer's distances are found from the layers before it, block by block, in one 
 (after Beamer, Asanovic and Patterson 2012). Few sources push: each of their links is tried. Many
 are pulled from: a target tries its links in ascending order of length and stops where the link
 and the nearest source together are longer than the best path found, which leaves all but a few
-links of a dense layer untouched.
+links of a layer untouched. Complete blocks are relaxed by `rows`.
 
 Paths whose lengths differ by less than ``EPSILON`` of their sum are equally short, as in igraph.
 The backward pass is Brandes' (2001): a neuron hands what depends on it to its predecessors.
@@ -18,6 +18,7 @@ import numba
 import numpy as np
 
 from cntgraph.measures.paths.chains import measure_from
+from cntgraph.measures.paths.rows import relax, row_state, through_rows
 
 __all__ = ["EPSILON", "gather", "sweep"]
 
@@ -115,7 +116,7 @@ def _pulls(adj: Any, block: Any, share: Any, tries: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _forward(adj: Any, source: Any, state: Any, factor: Any) -> Any:
+def _forward(adj: Any, source: Any, state: Any, rows: Any, factor: Any) -> Any:
     """Distances from a source; returns how many neurons are reached, itself among them."""
     distance, paths, _, tied, reached, begin, nearest, tries = state
     own = adj.layer_of[source]
@@ -129,6 +130,9 @@ def _forward(adj: Any, source: Any, state: Any, factor: Any) -> Any:
             before = adj.source_layer[block]
             present = begin[before + 1] - begin[before]
             if present == 0:
+                continue
+            if adj.by_rows[block]:
+                count = relax(adj, block, state, rows, count, factor)
                 continue
             share = present / adj.sources[block]
             if _pulls(adj, block, share, tries):
@@ -154,6 +158,9 @@ def _through(adj: Any, target: Any, state: Any, depends: Any, share: Any) -> Any
     layer, most = adj.layer_of[target], distance[target] * TIE
     total = 0.0
     for block in range(adj.into[layer], adj.into[layer + 1]):
+        if adj.by_rows[block]:
+            total += through_rows(adj, block, target, most, state, depends, share)
+            continue
         limit = most - nearest[adj.source_layer[block]] if adj.in_order[block] else np.inf
         row = adj.in_base[block] + target - adj.target_first[block]
         for k in range(adj.in_start[row], adj.in_start[row + 1]):
@@ -210,11 +217,11 @@ def sweep(adj: Any, chained: Any, roots: Any, weights: Any, ends: Any, distances
     """
     n = len(adj.layer_of)
     state = _state(n, len(adj.into) - 1, len(adj.targets))
-    distance, reached = state[0], state[4]
+    rows, distance, reached = row_state(adj), state[0], state[4]
     depends, near, everywhere, found = np.zeros(n), np.empty(n), np.ones(n), np.zeros((4, n))
     for root in roots:
         with_paths = weights[0, root] > 0 or weights[1, root] > 0
-        count = _forward(adj, root, state, TIE if with_paths else STRICT)
+        count = _forward(adj, root, state, rows, TIE if with_paths else STRICT)
         there = -ends[root]
         for i in range(count):
             near[i] = distance[reached[i]]
@@ -240,10 +247,10 @@ def gather(adj: Any, sources: Any) -> Any:
     """
     n = len(adj.layer_of)
     state = _state(n, len(adj.into) - 1, len(adj.targets))
-    distance, reached = state[0], state[4]
+    rows, distance, reached = row_state(adj), state[0], state[4]
     found = np.zeros((5, n))
     for source in sources:
-        count = _forward(adj, source, state, STRICT)
+        count = _forward(adj, source, state, rows, STRICT)
         for i in range(1, count):
             neuron = reached[i]
             far = distance[neuron]
