@@ -167,7 +167,7 @@ def test_epochs_are_added_to_those_that_are_there(db, name, mlp):
 @pytest.mark.parametrize("call", [1, 2, 5])
 def test_a_load_that_was_cut_goes_on_and_ends_like_any_other(db, name, mlp, call):
     with pytest.raises(Stop):
-        db.load(mlp, name=name, epochs=[0, 1], progress=stop_at(call))
+        db.load(mlp, name=name, epochs=[0, 1], sessions=1, progress=stop_at(call))
     cut = db.query("runs").set_index("name").loc[name]
     assert (cut["status"], cut["epochs"]) == ("loading", 0 if call < 5 else 1)
     report = db.load(mlp, name=name, epochs=[0, 1])
@@ -380,7 +380,7 @@ def test_an_altered_run_is_refused_and_its_epoch_stays_unseen(db, name, tmp_path
     data[-1] ^= 1
     weights.write_bytes(data)
     with pytest.raises(cnt.RunDamaged, match="altered"):
-        db.load(run.path, name=name)
+        db.load(run.path, name=name, sessions=1)
     seen = db.query("runs").set_index("name").loc[name]
     assert seen["epochs"] == 1
 

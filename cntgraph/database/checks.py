@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
     from cntgraph.network import Network
 
-__all__ = ["Expected", "compare", "expected", "found_there"]
+__all__ = ["Expected", "Mismatch", "SelfCheck", "compare", "expected", "found_there"]
 
 _TOLERANCE = (
     1e-9  # sums in another order differ by a few units in the last place of what was summed
@@ -31,6 +31,10 @@ RETURN count(n) AS neurons,
 """
 
 
+class Mismatch(DatabaseError):
+    """The server holds something else than was sent."""
+
+
 @dataclass(frozen=True)
 class Expected:
     """What a snapshot's part of the database must hold."""
@@ -41,6 +45,25 @@ class Expected:
     weight: float
     absolute: float
     strengths: bool
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What the server counted and summed over an epoch, and how little that differs from the run.
+
+    ``weight`` is the sum of all weights on the server, ``weight_difference`` from the sum of those
+    that were sent, as a share of the total |weight|. ``strength_difference`` is the largest one
+    between a stored strength and the sum of its links there, as a share of the |weight| at the
+    neuron; None where only some links are loaded, which strengths are not the sums of.
+    """
+
+    epoch: int
+    neurons: int
+    links: int
+    carried: int
+    weight: float | None
+    weight_difference: float | None
+    strength_difference: float | None
 
 
 def expected(network: Network | None, neurons: int, *, strengths: bool) -> Expected:
@@ -67,25 +90,26 @@ def found_there(connection: Connection, first: int, neurons: int) -> dict[str, A
     return found
 
 
-def compare(found: dict[str, Any], wanted: Expected, what: str) -> None:
-    """Raise `DatabaseError` where the server holds anything else than was sent."""
-    for name in ("neurons", "links", "carried"):
-        if found[name] != getattr(wanted, name):
-            raise _wrong(what, f"{found[name]:,} {name} instead of {getattr(wanted, name):,}")
-    if math.isfinite(wanted.absolute):
-        _compare_sums(found, wanted, what)
-
-
-def _compare_sums(found: dict[str, Any], wanted: Expected, what: str) -> None:
-    if not abs(found["weight"] - wanted.weight) <= _TOLERANCE * (1 + wanted.absolute):
+def compare(found: dict[str, Any], wanted: Expected, epoch: int, name: str) -> SelfCheck:
+    """What was found; `Mismatch` where the server holds anything else than was sent."""
+    what = f"epoch {epoch} of {name!r}"
+    for count in ("neurons", "links", "carried"):
+        if found[count] != getattr(wanted, count):
+            raise _wrong(what, f"{found[count]:,} {count} instead of {getattr(wanted, count):,}")
+    counts = found["neurons"], found["links"], found["carried"]
+    if not math.isfinite(wanted.absolute):  # a weight that is not a number: nothing to compare
+        return SelfCheck(epoch, *counts, None, None, None)
+    off = abs(found["weight"] - wanted.weight) / (1 + wanted.absolute)
+    if not off <= _TOLERANCE:
         raise _wrong(what, f"the weights sum to {found['weight']!r} instead of {wanted.weight!r}")
-    difference = found["difference"]
-    if wanted.strengths and difference is not None and not difference <= _TOLERANCE:
+    difference = found["difference"] if wanted.strengths else None
+    if difference is not None and not difference <= _TOLERANCE:
         raise _wrong(what, f"a strength differs from the sum of its links by {difference:.3g}")
+    return SelfCheck(epoch, *counts, found["weight"], off, difference)
 
 
-def _wrong(what: str, why: str) -> DatabaseError:
-    return DatabaseError(
+def _wrong(what: str, why: str) -> Mismatch:
+    return Mismatch(
         f"{what} did not arrive as it was sent",
         why=f"the database holds {why}; somebody may have written there meanwhile",
         fix="load it again: what is there of that epoch is removed first",

@@ -7,13 +7,15 @@ password is in no repr and in no message.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from cntgraph.database.retrying import repeated
 from cntgraph.database.translating import translated
-from cntgraph.errors import InputRefused, did_you_mean
+from cntgraph.errors import DatabaseError, InputRefused, did_you_mean
 
 if TYPE_CHECKING:
     import neo4j
@@ -125,48 +127,57 @@ def _on_bolt(place: str) -> str:
 
 @dataclass(frozen=True)
 class Connection:
-    """A driver that has logged in, and where it leads to."""
+    """A driver that has logged in, and where it leads to.
+
+    What fails for a moment is tried again for ``patience`` seconds, with ``pause`` in between.
+    """
 
     driver: neo4j.Driver
     place: Address
+    patience: float = _SECONDS
+    pause: Callable[[float], object] = field(default=time.sleep, repr=False)
 
     def rows(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """The rows of a short query."""
-        return self._managed("execute_read", lambda tx: tx.run(text, parameters).data())
+        return self._repeated("READ", lambda tx: tx.run(text, parameters).data())
 
     def change(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
         """Carry out a change in a transaction of its own, and return its rows.
 
-        The driver repeats it after a deadlock or a lost connection, which it may have survived:
-        it must be harmless to do twice.
+        It is repeated after a deadlock or a lost connection, which it may have survived: it must
+        be harmless to do twice.
         """
-        return self._managed("execute_write", lambda tx: tx.run(text, parameters).data())
+        return self._repeated("WRITE", lambda tx: tx.run(text, parameters).data())
+
+    def transaction(self, work: Callable[[neo4j.Transaction], T]) -> T:
+        """Several changes in one transaction, repeated like `change`."""
+        return self._repeated("WRITE", work)
 
     def define(self, statement: str) -> None:
         """Create a constraint or an index that is to be there IF NOT EXISTS."""
-        from neo4j.exceptions import ClientError
+        try:
+            self.change(statement)
+        except DatabaseError as error:
+            # somebody else created it between the server's look and its own creation; a second
+            # look finds it, unless it is another than this one
+            if "AlreadyExists" not in (getattr(error.__cause__, "code", None) or ""):
+                raise
+            self.change(statement)
 
-        def work(tx: neo4j.ManagedTransaction) -> None:
-            tx.run(statement).consume()
+    def _repeated(self, access: str, work: Callable[[neo4j.Transaction], T]) -> T:
+        def attempt() -> T:
+            with (
+                self.driver.session(
+                    database=self.place.database, default_access_mode=access
+                ) as session,
+                session.begin_transaction() as transaction,
+            ):
+                found = work(transaction)
+                transaction.commit()
+                return found
 
-        with translated(self.place), self.driver.session(database=self.place.database) as session:
-            try:
-                session.execute_write(work)
-            except ClientError as error:
-                # somebody else created it between the server's look and its own creation; a second
-                # look finds it, unless it is another than this one
-                if "AlreadyExists" not in (error.code or ""):
-                    raise
-                session.execute_write(work)
-
-    def transaction(self, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
-        """Several changes in one transaction, repeated like `change`."""
-        return self._managed("execute_write", work)
-
-    def _managed(self, kind: str, work: Callable[[neo4j.ManagedTransaction], T]) -> T:
-        with translated(self.place), self.driver.session(database=self.place.database) as session:
-            found: T = getattr(session, kind)(work)
-            return found
+        with translated(self.place):
+            return repeated(attempt, patience=self.patience, pause=self.pause)
 
 
 def reach(place: Address) -> Connection:

@@ -1,7 +1,8 @@
 """A run or a snapshot begins, grows by numbered parts, each exactly once, and becomes complete.
 
-The node itself is the journal: `steps` on it counts its parts, and whoever adds one holds a lock
-on the node from before the count is read until the part is there with the new count.
+The node itself is the journal: `steps` on it counts its parts, and `within` the items of the next
+part that are there where it came in several pieces. Whoever adds to it holds a lock on the node
+from before these are read until what is new is there with the new count.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from cntgraph.database.content import Content, Row, layer_rows, layer_state_rows
-from cntgraph.database.parts import Part, layer_ids
+from cntgraph.database.part import Part
+from cntgraph.database.parts import layer_ids
 from cntgraph.database.schema import COMPLETE, LOADING
 from cntgraph.errors import DatabaseError
 
@@ -27,7 +29,7 @@ __all__ = [
     "mark",
     "run_row",
     "snapshot_row",
-    "write_part",
+    "write_stretch",
 ]
 
 Label = Literal["Run", "Snapshot"]
@@ -64,6 +66,8 @@ MATCH (l:Layer {id: $layers[row.layer]})
 CREATE (l)-[:HAS_STATE]->(s:LayerState) SET s = row
 """
 
+_JOURNAL = "RETURN x.steps AS steps, coalesce(x.within, 0) AS within, x.status AS status"
+
 
 def run_row(content: Content, network: Network, first: int) -> Row:
     """The properties of a run that begins; ``first`` is its own id, layers and neurons follow."""
@@ -99,7 +103,7 @@ def snapshot_row(content: Content, network: Network, epoch: int, choice: str) ->
 def begin_run(connection: Connection, content: Content, network: Network) -> Row:
     """The run's node and those of its layers; the properties of the run."""
 
-    def work(tx: neo4j.ManagedTransaction) -> Row:
+    def work(tx: neo4j.Transaction) -> Row:
         tx.run(_LOCK).consume()
         query = "MATCH (r:Run {name: $name}) RETURN properties(r) AS r"
         if (row := tx.run(query, name=content.name).single()) is not None:
@@ -120,7 +124,7 @@ def begin_snapshot(
     states = layer_state_rows(content, epoch)
     facts = {**content.metrics(epoch), **snapshot_row(content, network, epoch, choice)}
 
-    def work(tx: neo4j.ManagedTransaction) -> Row:
+    def work(tx: neo4j.Transaction) -> Row:
         tx.run(_LOCK).consume()
         query = "MATCH (x:Snapshot {run: $run, epoch: $epoch}) RETURN properties(x) AS x"
         if (row := tx.run(query, run=content.name, epoch=epoch).single()) is not None:
@@ -134,31 +138,35 @@ def begin_snapshot(
     return connection.transaction(work)
 
 
-def _allocated(tx: neo4j.ManagedTransaction, count: int) -> int:
+def _allocated(tx: neo4j.Transaction, count: int) -> int:
     row = tx.run(_ALLOCATE, count=count).single(strict=True)
     return int(row["first"])
 
 
-def write_part(connection: Connection, label: Label, owner: int, number: int, part: Part) -> bool:
-    """Write a part unless it is there; True if this call wrote it."""
+def write_stretch(
+    connection: Connection, label: Label, owner: int, number: int, part: Part, most: int
+) -> tuple[int, bool]:
+    """Write the next items of a part: how many this call wrote, and whether all are there now."""
 
-    def work(tx: neo4j.ManagedTransaction) -> bool:
+    def work(tx: neo4j.Transaction) -> tuple[int, bool]:
         # the lock first, then a look: another loader may have written this part a moment ago
         lock = f"MATCH (x:{label} {{id: $id}}) SET x.locked = true REMOVE x.locked"
         tx.run(lock, id=owner).consume()
-        row = tx.run(
-            f"MATCH (x:{label} {{id: $id}}) RETURN x.steps AS steps, x.status AS status", id=owner
-        ).single()
+        row = tx.run(f"MATCH (x:{label} {{id: $id}}) {_JOURNAL}", id=owner).single()
         if row is None or row["status"] not in (LOADING, COMPLETE) or row["steps"] < number:
             raise DatabaseError(
                 "what was being loaded is no longer there",
                 why="it was removed or begun anew by somebody else meanwhile",
             )
         if row["steps"] > number:
-            return False
-        tx.run(part.text, part.parameters).consume()
-        tx.run(f"MATCH (x:{label} {{id: $id}}) SET x.steps = $n", id=owner, n=number + 1).consume()
-        return True
+            return 0, True
+        parameters, count = part.stretch(row["within"], most)
+        tx.run(part.text, parameters).consume()
+        there = row["within"] + count
+        whole = there >= part.size
+        after = {"steps": number + whole, "within": None if whole else there}
+        tx.run(f"MATCH (x:{label} {{id: $id}}) SET x += $after", id=owner, after=after).consume()
+        return count, whole
 
     return connection.transaction(work)
 

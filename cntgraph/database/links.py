@@ -9,17 +9,19 @@ once a transaction, not once a link, and makes the links from the nodes it found
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cntgraph.database.part import Part, Stretch
+
 if TYPE_CHECKING:
     from cntgraph.network import Block, Network
     from cntgraph.network.blocks import LinkBatch as Listed
 
-__all__ = ["BATCH", "LinkBatch", "LinkColumns", "link_batches", "link_columns"]
+__all__ = ["BATCH", "LinkColumns", "link_columns", "link_parts"]
 
 Index = NDArray[np.int64]
 Weights = NDArray[np.float64]
@@ -57,36 +59,18 @@ FOREACH (k IN range(0, size($weights) - 1) |
 _LINK, _CARRIES = "LINK {weight: w}", "CARRIES {kind: $kind, weight: w}"
 
 
-@dataclass(frozen=True)
-class LinkBatch:
-    """The Cypher that writes some links, its parameters, and how many links they are."""
-
-    text: str
-    parameters: dict[str, Any] = field(repr=False)
-    trained: int
-    carried: int
-
-    @property
-    def links(self) -> int:
-        """Number of relationships."""
-        return self.trained + self.carried
-
-
-def link_batches(network: Network, first: int) -> Iterator[LinkBatch]:
+def link_parts(network: Network, first: int) -> Iterator[Part]:
     """All links of a network, block after block; ``first`` is the database's id of neuron 0.
 
     Data that merely may reach a neuron, through attention say, makes no relationship.
     """
     for block in (b for b in network.blocks if b.certain):
-        text, batches = _DENSE, _dense
-        if not _is_dense(block):
-            text, batches = _COLUMNS, _columns
+        text, stretches = (_DENSE, _dense) if _is_dense(block) else (_COLUMNS, _columns)
         trained = block.link_kind == "weight"
         text %= _LINK if trained else _CARRIES
-        for parameters, count in batches(block, first):
-            if not trained:
-                parameters["kind"] = block.link_kind
-            yield LinkBatch(text, parameters, count * trained, count * (not trained))
+        kind = None if trained else block.link_kind
+        for stretch, size in stretches(block, first, kind):
+            yield Part(text, "links" if trained else "carried", size, stretch)
 
 
 @dataclass(frozen=True)
@@ -113,50 +97,75 @@ def link_columns(network: Network, first: int) -> Iterator[LinkColumns]:
             yield LinkColumns(block.link_kind, *ends, rows.ravel())
 
 
-Parts = Iterator[tuple[dict[str, Any], int]]
-
-
 def _is_dense(block: Block) -> bool:
     return block.kind == "dense" and getattr(block.operator, "copies", 0) == 1
 
 
-def _dense(block: Block, first: int) -> Parts:
+def _dense(block: Block, first: int, kind: str | None) -> Iterator[tuple[Stretch, int]]:
     for sources, target, rows in _dense_rows(block, first):
-        parameters = {"sources": sources.tolist(), "first": target, "rows": rows.tolist()}
-        yield parameters, rows.size
+        yield _rectangle(sources, target, rows, kind), rows.size
+
+
+def _rectangle(sources: Index, target: int, rows: Weights, kind: str | None) -> Stretch:
+    """Weights by target and source, row after row: whole rows, or a piece of one."""
+    width = len(sources)
+
+    def stretch(first: int, most: int) -> tuple[dict[str, Any], int]:
+        row, column = divmod(first, width)
+        across = slice(column, min(width, column + most))
+        down = slice(row, row + (1 if column else max(1, most // width)))
+        weights = rows[down, across]
+        parameters = {
+            "sources": sources[across].tolist(),
+            "first": target + row,
+            "rows": weights.tolist(),
+            "kind": kind,
+        }
+        return parameters, weights.size
+
+    return stretch
 
 
 def _dense_rows(block: Block, first: int) -> Iterator[tuple[Index, int, Weights]]:
     """The ids of some sources, that of the first target, and a row of weights per target."""
     import torch
 
-    weights = block.tensor.detach().cpu().to(torch.float64).numpy()
+    weights = block.tensor.detach().cpu()
     places = np.arange(weights.shape[1]) if block.inputs is None else block.inputs
     if (places < 0).any():
-        weights, places = weights[:, places >= 0], places[places >= 0]
+        weights, places = weights[:, torch.from_numpy(places >= 0)], places[places >= 0]
     sources = places + block.source_first + first
     for cut in range(0, len(sources), BATCH):
         part = slice(cut, cut + BATCH)
         at_once = BATCH // len(sources[part])
         for row in range(0, len(weights), at_once):
-            rows = weights[row : row + at_once, part]
+            rows = weights[row : row + at_once, part].to(torch.float64).numpy()
             yield sources[part], block.target_first + first + row, rows
 
 
-def _columns(block: Block, first: int) -> Parts:
+def _columns(block: Block, first: int, kind: str | None) -> Iterator[tuple[Stretch, int]]:
     for links in _listed(block):
-        sources, start = np.unique(links.source, return_inverse=True)
-        targets, end = np.unique(links.target, return_inverse=True)
-        yield (
-            {
-                "sources": (sources + first).tolist(),
-                "targets": (targets + first).tolist(),
-                "from": start.tolist(),
-                "to": end.tolist(),
-                "weights": links.weight.tolist(),
-            },
-            len(links.source),
-        )
+        yield _listing(links, first, kind), len(links.source)
+
+
+def _listing(links: Listed, first_id: int, kind: str | None) -> Stretch:
+    """Links one by one, with the neurons that occur among them."""
+
+    def stretch(first: int, most: int) -> tuple[dict[str, Any], int]:
+        here = slice(first, first + most)
+        sources, start = np.unique(links.source[here], return_inverse=True)
+        targets, end = np.unique(links.target[here], return_inverse=True)
+        parameters = {
+            "sources": (sources + first_id).tolist(),
+            "targets": (targets + first_id).tolist(),
+            "from": start.tolist(),
+            "to": end.tolist(),
+            "weights": links.weight[here].tolist(),
+            "kind": kind,
+        }
+        return parameters, len(start)
+
+    return stretch
 
 
 def _listed(block: Block) -> Iterator[Listed]:

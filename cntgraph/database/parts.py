@@ -1,4 +1,4 @@
-"""The parts of a run and of a snapshot: each is one transaction, and their order never changes.
+"""The parts of a run and of a snapshot, in an order that never changes: nodes first, then links.
 
 A load that was cut is continued by number, so equal runs must have equal parts.
 """
@@ -6,11 +6,11 @@ A load that was cut is continued by number, so equal runs must have equal parts.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cntgraph.database.content import Content, Row, neuron_table, rows_of, state_table
-from cntgraph.database.links import link_batches
+from cntgraph.database.links import link_parts
+from cntgraph.database.part import Part, Stretch
 from cntgraph.database.strongest import strongest
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from cntgraph.network import Network
 
-__all__ = ["ROWS", "Part", "layer_ids", "run_parts", "snapshot_parts"]
+__all__ = ["ROWS", "layer_ids", "run_parts", "snapshot_parts"]
 
-ROWS = 2_000  # nodes a transaction
+ROWS = 2_000  # nodes a part
 
 _NEURONS = """
 UNWIND $rows AS row
@@ -37,21 +37,10 @@ SET n = row
 """
 
 
-@dataclass(frozen=True)
-class Part:
-    """The Cypher of one transaction, its parameters, and how much it writes."""
-
-    text: str
-    parameters: Row = field(repr=False)
-    neurons: int = 0
-    links: int = 0
-    carried: int = 0
-
-
 def run_parts(content: Content, network: Network, run: Row) -> Iterator[Part]:
     """The neurons, once for all epochs."""
-    for batch in _batches(neuron_table(content, network, run["first_neuron"])):
-        yield Part(_NEURONS, {"rows": batch, "layers": layer_ids(network, run)})
+    table = neuron_table(content, network, run["first_neuron"])
+    return _row_parts(_NEURONS, table, {"layers": layer_ids(network, run)})
 
 
 def snapshot_parts(
@@ -62,11 +51,9 @@ def snapshot_parts(
     table = state_table(content, snapshot["epoch"], network, first)
     if linked is not None:
         table = table.assign(**strongest(linked))
-    for batch in _batches(table):
-        parameters = {"rows": batch, "first_neuron": run["first_neuron"]}
-        yield Part(_STATES, parameters, neurons=len(batch))
-    for links in link_batches(linked, first) if linked is not None else ():
-        yield Part(links.text, links.parameters, links=links.trained, carried=links.carried)
+    yield from _row_parts(_STATES, table, {"first_neuron": run["first_neuron"]})
+    if linked is not None:
+        yield from link_parts(linked, first)
 
 
 def layer_ids(network: Network, run: Row) -> dict[str, int]:
@@ -74,5 +61,15 @@ def layer_ids(network: Network, run: Row) -> dict[str, int]:
     return {layer.name: run["first_layer"] + i for i, layer in enumerate(network.layers)}
 
 
-def _batches(table: pd.DataFrame) -> Iterator[list[Row]]:
-    return (rows_of(table.iloc[at : at + ROWS]) for at in range(0, len(table), ROWS))
+def _row_parts(text: str, table: pd.DataFrame, parameters: Row) -> Iterator[Part]:
+    for at in range(0, len(table), ROWS):
+        rows = rows_of(table.iloc[at : at + ROWS])
+        yield Part(text, "neurons", len(rows), _some_rows(rows, parameters))
+
+
+def _some_rows(rows: list[Row], parameters: Row) -> Stretch:
+    def stretch(first: int, most: int) -> tuple[Row, int]:
+        some = rows[first : first + most]
+        return {**parameters, "rows": some}, len(some)
+
+    return stretch

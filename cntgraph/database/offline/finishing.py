@@ -82,6 +82,6 @@ def finish(
             progress("checking", number / len(written))
         wanted = snapshot.expected
         found = found_there(connection, snapshot.first, wanted.neurons)
-        compare(found, wanted, f"epoch {snapshot.epoch} of {snapshot.run!r}")
+        compare(found, wanted, snapshot.epoch, snapshot.run)
     for snapshot in written:
         complete(connection, "Snapshot", snapshot.id)
