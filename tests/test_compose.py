@@ -7,7 +7,8 @@ import jsonschema
 import pytest
 import yaml
 
-from cntgraph.database import home, jars
+from cntgraph.database import releases
+from cntgraph.database import settings as local_settings
 
 FOLDER = Path(__file__).parent.parent / "docker"
 
@@ -29,6 +30,7 @@ SCHEMA = {
                 "required": ["image"],
                 "properties": {
                     "image": TEXT,
+                    "profiles": {"type": "array", "items": TEXT},
                     "restart": {"enum": ["no", "always", "on-failure", "unless-stopped"]},
                     "ports": {"type": "array", "items": TEXT},
                     "environment": {"type": "object", "additionalProperties": TEXT},
@@ -78,7 +80,7 @@ def test_the_file_holds_keys_that_compose_knows(compose):
 
 
 def test_the_container_runs_the_same_neo4j_as_the_local_server(service):
-    assert service["image"] == f"neo4j:{jars.VERSION}"
+    assert service["image"] == f"neo4j:{releases.VERSION}"
 
 
 def test_ports_are_bound_to_the_loopback_address(service):
@@ -93,13 +95,15 @@ def test_the_password_must_come_from_outside(service):
 
 
 def test_the_settings_are_those_of_the_local_server(settings):
-    text = home._SETTINGS.format(port=0, heap="1g", page_cache="512m")
+    text = local_settings.settings(releases.LATEST, 0, local_settings.Options())
     local = dict(line.split("=", 1) for line in text.splitlines())
     differing = re.compile(
         r"server\.(default_listen|bolt|http|https)"  # the container listens, the host binds
         r"|internal\.dbms\.bolt"  # how fast it stops
     )
     wanted = {name: value for name, value in local.items() if not differing.match(name)}
+    wanted["server.memory.heap.max_size"] = "${CNTGRAPH_HEAP:-1g}"
+    wanted["server.memory.pagecache.size"] = "${CNTGRAPH_PAGE_CACHE:-512m}"
     assert settings == wanted
 
 
@@ -120,3 +124,20 @@ def test_the_readme_names_the_ports_and_the_variable_of_the_file(service):
     assert "NEO4J_PASSWORD=" in readme
     for port in service["ports"]:
         assert port.rpartition(":")[0] in readme
+
+
+def test_graph_data_science_is_there_only_when_asked_for(compose, service):
+    other = compose["services"]["gds"]
+    assert other["profiles"] == ["gds"]
+    assert "profiles" not in service
+    assert "NEO4J_PLUGINS" not in service["environment"]
+    differing = {
+        "NEO4J_PLUGINS": '["graph-data-science"]',
+        "NEO4J_dbms_security_procedures_allowlist": "db.*,dbms.*,gds.*",
+        "NEO4J_dbms_security_procedures_unrestricted": "gds.*",
+    }
+    assert other["environment"] == service["environment"] | differing
+    same = {"environment", "profiles"}
+    assert {k: v for k, v in other.items() if k not in same} == {
+        k: v for k, v in service.items() if k not in same
+    }

