@@ -19,10 +19,10 @@
 // instead
 //   strong_neurons_by         where by       ranks by another strength than this one
 //   strong_neurons_in_layer   where layer    has an index of its own
-MATCH (:Snapshot {run: $run, epoch: $epoch, status: 'complete'})
 MATCH (n:NeuronState)
 WHERE n.run = $run AND n.epoch = $epoch AND n.magnitude IS NOT NULL
   AND ($layer IS NULL OR n.layer = $layer) AND $by = 'strength'
+  AND EXISTS { (:Snapshot {run: $run, epoch: $epoch, status: 'complete'}) }
 RETURN n.layer AS layer, n.index AS index, n.neuron AS neuron,
        n.strength AS strength, n.strength_in AS strength_in, n.strength_out AS strength_out
 ORDER BY n.run DESC, n.epoch DESC, n.magnitude DESC, n.neuron

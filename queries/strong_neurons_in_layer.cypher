@@ -14,9 +14,9 @@
 //   strength      float     sum of the weights of all links in and out
 //   strength_in   float
 //   strength_out  float
-MATCH (:Snapshot {run: $run, epoch: $epoch, status: 'complete'})
 MATCH (n:NeuronState)
 WHERE n.run = $run AND n.epoch = $epoch AND n.layer = $layer AND n.magnitude IS NOT NULL
+  AND EXISTS { (:Snapshot {run: $run, epoch: $epoch, status: 'complete'}) }
 RETURN n.layer AS layer, n.index AS index, n.neuron AS neuron,
        n.strength AS strength, n.strength_in AS strength_in, n.strength_out AS strength_out
 ORDER BY n.run DESC, n.epoch DESC, n.layer DESC, n.magnitude DESC, n.neuron
