@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,20 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cntgraph.cli.networks import Json
-from cntgraph.cli.output import answer, note, print_json, size, stages
+from cntgraph.cli.output import answer, note, print_json, records, size, stages
 from cntgraph.cli.runs import epoch_of
 
 if TYPE_CHECKING:
-    from cntgraph.network import Network
+    from cntgraph.database import Database, LoadReport
+    from cntgraph.runs import Run
 
 __all__ = ["load", "loaded"]
 
-# Measured on two cores with a local server: what a load takes, for saying so before it begins.
-_BYTES_PER_LINK, _BYTES_PER_NEURON = 75, 600
-_LINKS_PER_SECOND, _NEURONS_PER_SECOND = 40_000, 10_000
 
-
-def load(
+def load(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="Run folders.", show_default=False)
     ],
@@ -41,6 +39,13 @@ def load(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace what the database holds of it.")
     ] = False,
+    sessions: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Epochs loaded side by side.")
+    ] = 3,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compute outputs in the database and compare them."),
+    ] = False,
     offline: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write files for a stopped server's importer instead."),
@@ -55,6 +60,8 @@ def load(
     """
     if name and len(runs) > 1:
         raise typer.BadParameter(f"one name for {len(runs)} runs", param_hint="--name")
+    if verify and (links != "all" or offline is not None):
+        raise typer.BadParameter("outputs need all links in a server", param_hint="--verify")
     if plan:
         _plan(runs, epochs, links, json=json)
         return
@@ -63,7 +70,8 @@ def load(
             raise typer.BadParameter("files replace nothing", param_hint="--replace")
         _offline(runs, offline, epochs, links, name, json=json)
         return
-    done = loaded(runs, epochs=epochs, links=links, name=name, replace=replace)
+    given = {"epochs": epochs, "links": links, "name": name}
+    done = loaded(runs, **given, verify=verify, replace=replace, sessions=sessions)
     if json:
         print_json({"runs": done})
 
@@ -89,9 +97,15 @@ def _offline(
 
 
 def loaded(
-    runs: Sequence[Path], *, epochs: str = "", links: str = "all", name: str = "", **given: Any
+    runs: Sequence[Path],
+    *,
+    epochs: str = "",
+    links: str = "all",
+    name: str = "",
+    verify: bool = False,
+    **given: Any,
 ) -> list[dict[str, Any]]:
-    """Load every run and say of each what was written."""
+    """Load every run and say of each what was written and how it was checked."""
     from cntgraph.database import connect
     from cntgraph.runs import open_run
 
@@ -103,14 +117,44 @@ def loaded(
                 report = database.load(
                     run, epochs=chosen, links=links, name=name or None, progress=progress, **given
                 )
-            done.append({"run": name or run.name, **asdict(report)})
-            skipped = f", {len(report.skipped)} were there" if report.skipped else ""
-            note(
-                f"{name or run.name}: {len(report.epochs)} epochs loaded{skipped}; "
-                f"{report.neurons:,} neurons, {report.links:,} links with {report.kept:.1%} of "
-                f"the total |weight|, {report.seconds:.1f} s"
-            )
+            _tell(name or run.name, report)
+            document = {"run": name or run.name, **asdict(report)}
+            if verify:
+                document["verified"] = _verified(database, run, chosen, name or run.name)
+            done.append(document)
     return done
+
+
+def _tell(name: str, report: LoadReport) -> None:
+    skipped = f", {len(report.skipped)} were there" if report.skipped else ""
+    note(
+        f"{name}: {len(report.epochs)} epochs loaded{skipped}; "
+        f"{report.neurons:,} neurons, {report.links:,} links with {report.kept:.1%} of "
+        f"the total |weight|, {report.seconds:.1f} s"
+    )
+    if not report.checks:
+        return
+    links = sum(check.links + check.carried for check in report.checks)
+    sums = [c.weight_difference for c in report.checks if c.weight_difference is not None]
+    strengths = [c.strength_difference for c in report.checks if c.strength_difference is not None]
+    told = f"{name}: checked on the server: {links:,} links counted"
+    told += f", sums of weights within {max(sums):.1g}" if sums else ""
+    told += f", strengths recomputed within {max(strengths):.1g}" if strengths else ""
+    note(f"{told} (relative)" if sums else told)
+
+
+def _verified(
+    database: Database, run: Run, epochs: list[int] | None, name: str
+) -> list[dict[str, Any]]:
+    from cntgraph.database.verifying import refuse_failures
+
+    found = database.verify(run, epochs=epochs, name=name)
+    refuse_failures(found, name)
+    note(
+        f"{name}: outputs computed in the database for {len(found)} epochs differ from the "
+        f"network's by at most {found['error'].max():.1g}"
+    )
+    return records(found)
 
 
 def _epochs(run: Any, text: str) -> list[int] | None:
@@ -125,59 +169,47 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
     if not sys.stderr.isatty():
         yield None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.TextColumn("{task.completed:,.0f} of {task.total:,.0f} links"),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
+    )
+    begun = time.monotonic()
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(name, total=0, rate="")
+
+        def show(done: int, total: int) -> None:
+            rate = f"{done / (time.monotonic() - begun):,.0f}/s"
+            bar.update(task, completed=done, total=total, rate=rate)
+
+        yield show
 
 
 def _plan(runs: Sequence[Path], epochs: str, links: str, *, json: bool) -> None:
     """What a load into an empty database would write; no server is asked."""
+    from cntgraph.database.content import Content
+    from cntgraph.database.planning import load_plan
     from cntgraph.runs import open_run
 
-    plans = []
-    for path in runs:
-        run = open_run(path)
-        chosen = _epochs(run, epochs) or [int(epoch) for epoch in run.epochs["epoch"]]
-        counts = [
-            _counts(run.wiring if links == "none" else run.network(epoch), links)
-            for epoch in chosen
-        ]
-        neurons, trained, carried = (sum(column) for column in zip(*counts, strict=True))
-        plans.append(
-            {
-                "run": run.name,
-                "epochs": chosen,
-                "neurons": neurons,
-                "links": trained,
-                "carrying_links": carried,
-                "bytes": (trained + carried) * _BYTES_PER_LINK + neurons * _BYTES_PER_NEURON,
-                "seconds": (trained + carried) / _LINKS_PER_SECOND + neurons / _NEURONS_PER_SECOND,
-            }
-        )
+    opened = [(run := open_run(path), _epochs(run, epochs)) for path in runs]
+    plans = [load_plan(Content(run, run.name), chosen, links) for run, chosen in opened]
     if json:
-        print_json({"runs": plans})
+        print_json({"runs": [asdict(each) for each in plans]})
         return
-    for planned in plans:
-        shown = {name: f"{planned[name]:,}" for name in ("neurons", "links", "carrying_links")}
-        epochs_told = ", ".join(map(str, planned["epochs"]))
+    for each in plans:
         answer(
             {
-                "run": planned["run"],
-                "epochs": epochs_told,
-                **shown,
-                "bytes": f"about {size(planned['bytes'])}",
-                "seconds": f"about {planned['seconds']:.0f}",
+                "run": each.run,
+                "epochs": ", ".join(map(str, each.epochs)),
+                "neurons": f"{each.neurons:,}",
+                "links": f"{each.links:,}",
+                "carrying_links": f"{each.carrying_links:,}",
+                "bytes": f"about {size(each.bytes)}",
+                "seconds": f"about {each.seconds:.0f}",
             }
         )
-
-
-def _counts(network: Network, links: str) -> tuple[int, int, int]:
-    """Neurons, trained links and carrying links that a choice of links would load."""
-    if links == "none":
-        return network.neuron_count, 0, 0
-    chosen = network if links == "all" else network.filtered(links)
-    total = sum(block.link_count for block in chosen.blocks if block.certain)
-    return network.neuron_count, chosen.link_count, total - chosen.link_count

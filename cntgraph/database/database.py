@@ -15,9 +15,11 @@ from cntgraph.database.connection import Connection, address, reach
 from cntgraph.database.content import Content
 from cntgraph.database.evaluating import evaluate
 from cntgraph.database.load import SESSIONS, LoadReport, Progress, load
+from cntgraph.database.planning import LoadPlan, complete_epochs, load_plan
 from cntgraph.database.queries import Library
 from cntgraph.database.reading import Limits, admit, read
 from cntgraph.database.removal import remove_run
+from cntgraph.database.verifying import verify
 from cntgraph.errors import CntWarning
 
 if TYPE_CHECKING:
@@ -108,19 +110,53 @@ class Database:
         Raises `InputRefused` where another run has that name, unless ``replace``: then what the
         database holds of the run goes first. Raises `LoadInterrupted` where the server is lost.
         """
-        from cntgraph.runs import Run, open_run
-
-        run = run_or_path if isinstance(run_or_path, Run) else open_run(run_or_path)
-        content = Content(run, run.name if name is None else name)
         return load(
             self.connection,
-            content,
+            _content(run_or_path, name),
             epochs,
             links,
             replace=replace,
             sessions=sessions,
             progress=progress,
         )
+
+    def load_plan(
+        self,
+        run_or_path: Run | str | os.PathLike[str],
+        *,
+        epochs: Iterable[int] | None = None,
+        links: str = "all",
+        name: str | None = None,
+    ) -> LoadPlan:
+        """What `load` would write of what is not there yet; nothing is written.
+
+        >>> db.load_plan("runs/lenet", epochs=[0, 9])                  # doctest: +SKIP
+        LoadPlan(run='lenet', epochs=(9,), skipped=(0,), neurons=1634, links=417300, ...)
+        """
+        content = _content(run_or_path, name)
+        there = complete_epochs(self.connection, content.name)
+        return load_plan(content, epochs, links, there=there)
+
+    def verify(
+        self,
+        run_or_path: Run | str | os.PathLike[str],
+        *,
+        epochs: Iterable[int] | None = None,
+        name: str | None = None,
+        samples: int = 3,
+        seed: int = 0,
+    ) -> pd.DataFrame:
+        """Whether loaded epochs compute in the database what the run's own network computes.
+
+        A row per epoch: epoch, passed, error (the largest difference between two outputs),
+        largest_output, samples. Inputs are random, the same for the same ``seed``; both sides
+        compute in float64.
+
+        >>> db.verify("runs/lenet", epochs=[9])                        # doctest: +SKIP
+
+        Raises `InputRefused` like `evaluate`, and for a run without weights.
+        """
+        return verify(self.connection, _content(run_or_path, name), epochs, samples, seed)
 
     def delete(self, run_or_name: Run | str) -> None:
         """Remove a run: its layers, neurons, epochs and links, and nothing else."""
@@ -198,3 +234,10 @@ class Database:
     def queries(self) -> pd.DataFrame:
         """The library: name, title, parameters, columns."""
         return self.library.listing()
+
+
+def _content(run_or_path: Run | str | os.PathLike[str], name: str | None) -> Content:
+    from cntgraph.runs import Run, open_run
+
+    run = run_or_path if isinstance(run_or_path, Run) else open_run(run_or_path)
+    return Content(run, run.name if name is None else name)

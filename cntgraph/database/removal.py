@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cntgraph.database.part import Portion
+from cntgraph.database.retrying import TooLarge
 from cntgraph.database.schema import DELETING
 from cntgraph.errors import InputRefused, did_you_mean
 
@@ -81,19 +83,30 @@ def remove_snapshot(connection: Connection, snapshot: int) -> None:
 
 
 def _delete_links(connection: Connection, states: _Range) -> None:
-    low, deleted = states.low, _LINKS
-    while deleted == _LINKS:
-        (row,) = connection.change(_DELETE_LINKS, low=low, end=states.end, limit=_LINKS)
-        low, deleted = row["low"], row["deleted"]
+    low, portion = states.low, Portion()
+    while low is not None:
+        row = _bounded(connection, _DELETE_LINKS, _LINKS, portion, low=low, end=states.end)
+        low = row["low"]
 
 
 def _delete_nodes(connection: Connection, nodes: _Range) -> None:
-    deleted = _NODES
-    while deleted == _NODES:
-        (row,) = connection.change(
-            _DELETE_NODES.format(label=nodes.label), low=nodes.low, end=nodes.end, limit=_NODES
-        )
-        deleted = row["deleted"]
+    text, portion = _DELETE_NODES.format(label=nodes.label), Portion()
+    while _bounded(connection, text, _NODES, portion, low=nodes.low, end=nodes.end)["deleted"]:
+        pass
+
+
+def _bounded(
+    connection: Connection, text: str, most: int, portion: Portion, **given: object
+) -> dict[str, Any]:
+    """One transaction; of half the size where the server's memory is too short for it."""
+    while True:
+        failed = portion.divisor
+        try:
+            (row,) = connection.change(text, limit=portion.of(most), **given)
+            return row
+        except TooLarge:
+            if not portion.halve(failed):
+                raise
 
 
 def _names(connection: Connection, name: str) -> str:

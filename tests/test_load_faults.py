@@ -1,0 +1,338 @@
+"""Nothing that happens on the way loses or doubles a link, and the next load is like any other."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from proxy import Proxy
+from stored import assert_same_bits, everything_of, exported, links_sent, rows_of
+
+import cntgraph as cnt
+from cntgraph.database import connect, load
+from cntgraph.database import server as local
+from cntgraph.database import settings as of_server
+from cntgraph.database.links import link_columns, link_parts
+from cntgraph.database.part import Portion
+from cntgraph.errors import LoadInterrupted
+
+# So little memory that no part fits whole, and a silent server given up after two seconds.
+TIGHT = """\
+db.memory.transaction.max=2m
+server.bolt.connection_keep_alive=1s
+server.bolt.connection_keep_alive_probes=2
+"""
+
+
+@pytest.fixture(scope="module")
+def tight(tmp_path_factory, local_environment):
+    """A server of this file's own, which may be killed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNTGRAPH_HOME", str(tmp_path_factory.mktemp("tight")))
+        patch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
+        patch.setattr(of_server, "_SETTINGS", of_server._SETTINGS + TIGHT)
+        try:
+            yield local.start()
+        finally:
+            local.stop()
+
+
+@pytest.fixture(scope="module")
+def mlp(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("runs") / "faults", "dense", 2)
+
+
+@pytest.fixture(scope="module")
+def clean(tight, mlp):
+    """What a load without any fault leaves in the database."""
+    with opened(tight) as db:
+        db.load(mlp)
+        found = everything_of(db, mlp.name)
+        db.delete(mlp.name)
+    return found
+
+
+@pytest.fixture
+def proxy(tight):
+    with Proxy(int(tight.uri.rpartition(":")[2])) as between:
+        yield between
+
+
+def opened(server, uri=None):
+    return connect(uri or server.uri, user=server.user, password=server.password)
+
+
+def through(proxy, server):
+    return opened(server, f"bolt://127.0.0.1:{proxy.port}")
+
+
+def assert_as_clean(server, run, clean):
+    with opened(server) as db:
+        assert everything_of(db, run.name) == clean
+        db.delete(run.name)
+
+
+class Stop(BaseException):
+    pass
+
+
+# -- pieces of a part
+
+
+@pytest.mark.parametrize("model", ["dense", "lenet", "residual"])
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_pieces_of_any_size_are_the_part(data, model, tmp_path_factory):
+    network = network_of(model, tmp_path_factory)
+    number = data.draw(st.integers(0, 2))
+    columns = list(link_columns(network, 100))
+    parts = list(link_parts(network, 100))
+    assert [part.size for part in parts] == [len(each.weight) for each in columns]
+    part, whole = parts[number], columns[number]
+    found, there = [], 0
+    while there < part.size:
+        most = data.draw(st.integers(part.size // 12 + 1, part.size))  # some cut a row
+        parameters, count = part.stretch(there, most)
+        assert 1 <= count <= most
+        found += links_of(parameters)
+        there += count
+    sent = zip(whole.source.tolist(), whole.target.tolist(), whole.weight.tolist(), strict=True)
+    assert found == list(sent)
+
+
+NETWORKS = {}
+
+
+def network_of(model, tmp_path_factory):
+    if model not in NETWORKS:
+        NETWORKS[model] = exported(tmp_path_factory.mktemp("runs") / model, model).network(0)
+    return NETWORKS[model]
+
+
+def links_of(parameters):
+    if "rows" in parameters:
+        rows = np.array(parameters["rows"])
+        targets = range(parameters["first"], parameters["first"] + len(rows))
+        return [
+            (s, t, w)
+            for t, row in zip(targets, rows.tolist(), strict=True)
+            for s, w in zip(parameters["sources"], row, strict=True)
+        ]
+    columns = parameters["from"], parameters["to"], parameters["weights"]
+    sources, targets = parameters["sources"], parameters["targets"]
+    return [(sources[a], targets[b], w) for a, b, w in zip(*columns, strict=True)]
+
+
+def test_a_portion_is_halved_once_for_all_sessions():
+    portion = Portion()
+    assert portion.halve(1)
+    assert portion.halve(1)  # another session had the same trouble with the same size
+    assert (portion.divisor, portion.of(12_500), portion.of(1)) == (2, 6_250, 1)
+    assert not portion.halve(Portion.smallest)
+
+
+# -- the server's memory
+
+
+@pytest.mark.neo4j
+def test_batches_are_halved_where_the_servers_memory_is_short(tight, tmp_path):
+    run = wide(tmp_path / "wide")
+    calls = []
+
+    def stop_at_the_first_links(done, total):
+        calls.append(done)
+        if done:
+            raise Stop
+
+    with opened(tight) as db:
+        with pytest.raises(Stop):
+            db.load(run, sessions=1, progress=stop_at_the_first_links)
+        assert calls[-1] < 12_500  # what a part holds where memory is not short
+        (within,) = db.cypher("MATCH (x:Snapshot {run: 'wide'}) RETURN x.within AS w")["w"]
+        assert within > 0  # cut within a part, whose other half comes in pieces of another size
+        report = db.load(run, sessions=1)
+        assert report.links == run.network(0).link_count - calls[-1]
+        assert_same_bits(links_by_target(db, "wide"), links_sent(run.network(0)))
+        db.delete("wide")
+
+
+@pytest.mark.neo4j
+def test_what_no_size_fits_into_is_said(tight, tmp_path, monkeypatch):
+    monkeypatch.setattr(Portion, "smallest", 1)
+    with opened(tight) as db, pytest.raises(cnt.DatabaseError) as refused:
+        db.load(wide(tmp_path / "wide"), name="too wide")
+    assert "more memory than the server grants" in refused.value.what
+    assert "db.memory.transaction.max" in refused.value.fix
+    with opened(tight) as db:
+        db.delete("too wide")
+
+
+def links_by_target(db, run):
+    """All links, asked for neuron by neuron: answers too need the server's memory."""
+    text = """
+    MATCH (t:NeuronState {run: $run}) WHERE t.neuron >= 700 AND t.neuron % 10 = $digit
+    MATCH (s)-[k:LINK]->(t)
+    RETURN s.neuron AS source, t.neuron AS target, 'weight' AS kind, k.weight AS weight
+    """
+    found = [db.within(rows=None).cypher(text, run=run, digit=digit) for digit in range(10)]
+    return rows_of(pd.concat(found))
+
+
+def wide(folder):
+    import torch
+    from models import Dense
+
+    torch.manual_seed(3)
+    model = Dense((700, 20, 4))
+    return cnt.export(model, {0: model.state_dict()}, (1, 700), to=folder)
+
+
+# -- the connection
+
+
+@pytest.mark.neo4j
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_connection_cut_anywhere_doubles_nothing(tight, proxy, mlp, clean, direction):
+    with through(proxy, tight) as db:
+        proxy.arm()
+        db.load(mlp)
+        total = proxy.passed[direction]
+    with opened(tight) as db:
+        db.delete(mlp.name)
+    for fifth in range(5):
+        with through(proxy, tight) as db:
+            proxy.arm(cut=(direction, total * fifth // 5))
+            db.load(mlp)
+            assert proxy.cut is None  # it happened
+        assert_as_clean(tight, mlp, clean)
+
+
+@pytest.mark.neo4j
+def test_a_slow_link_is_slow_and_works(tight, proxy, mlp, clean):
+    with through(proxy, tight) as db:
+        proxy.arm(delay=0.002, chunk=200)
+        db.load(mlp)
+    assert_as_clean(tight, mlp, clean)
+
+
+@pytest.mark.neo4j
+def test_a_link_that_falls_silent_is_given_up(tight, proxy, mlp, clean, monkeypatch):
+    monkeypatch.setattr(load, "_PATIENCE", 1.0)
+    with through(proxy, tight) as db, ThreadPoolExecutor(1) as pool:
+        proxy.arm(silent_after=6_000)
+        with pytest.raises(LoadInterrupted, match="was interrupted") as error:
+            pool.submit(db.load, mlp).result(timeout=120)
+        assert f"cntgraph load {mlp.path}" in error.value.fix
+        proxy.heal()
+        proxy.reset()
+        db.load(mlp)
+    assert_as_clean(tight, mlp, clean)
+
+
+@pytest.mark.neo4j
+def test_a_server_that_stays_away_interrupts_and_the_same_command_goes_on(
+    tight, proxy, mlp, clean, monkeypatch
+):
+    monkeypatch.setattr(load, "_PATIENCE", 1.0)
+    with through(proxy, tight) as db:
+        away = lambda done, total: proxy.arm(closed=True) if done else None  # noqa: E731
+        with pytest.raises(LoadInterrupted) as error:
+            db.load(mlp, progress=away, epochs=[1])
+        command = re.search("cntgraph load .*", error.value.fix)[0]
+        assert command == f"cntgraph load {mlp.path} --epochs 1"
+        assert error.value.exit_status == 5
+        proxy.heal()
+        db.load(mlp)
+    assert_as_clean(tight, mlp, clean)
+
+
+# -- the processes
+
+
+@pytest.mark.neo4j
+def test_a_server_killed_and_restarted_in_the_middle(tight, mlp, clean):
+    threads = []
+
+    def kill_and_restart(done, total):
+        if done and not threads:
+            os.kill(local.status().pid, signal.SIGKILL)
+            threads.append(threading.Thread(target=local.start))
+            threads[0].start()
+
+    with opened(tight) as db, pytest.warns(cnt.CntWarning, match="the load waits for it"):
+        db.load(mlp, progress=kill_and_restart)
+    threads[0].join()
+    assert_as_clean(tight, mlp, clean)
+
+
+KILLED = """
+import os, signal, sys
+import neo4j
+import cntgraph as cnt
+from stored import everything_of
+
+uri, user, path = sys.argv[1:]
+password = os.environ["SECRET"]
+run = cnt.open_run(path)
+opened = lambda: cnt.connect(uri, user=user, password=password)
+
+def die_at(at, before):
+    real, calls = neo4j.Transaction.commit, iter(range(1, 1000))
+    def commit(transaction):
+        here = next(calls) == at
+        if not (here and before):
+            real(transaction)
+        if here:
+            os.kill(os.getpid(), signal.SIGKILL)
+    neo4j.Transaction.commit = commit
+
+with opened() as db:
+    db.load(run)
+    clean = everything_of(db, run.name)
+    db.delete(run.name)
+killed, at = 0, 0
+while True:
+    at += 1
+    child = os.fork()
+    if child == 0:
+        die_at(at, before=at % 2 == 0)
+        with opened() as db:
+            db.load(run)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with opened() as db:
+        seen = "MATCH (x:Snapshot {run: $run}) RETURN x.status AS s"
+        complete = set(db.cypher(seen, run=run.name)["s"]) == {"complete"}
+        if complete:
+            assert everything_of(db, run.name) == clean, at
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL, status
+        killed += 1
+        db.load(run)
+        assert everything_of(db, run.name) == clean, at
+        db.delete(run.name)
+print("killed", killed)
+"""
+
+
+@pytest.mark.neo4j
+def test_a_loader_killed_at_any_commit_is_made_good_by_the_next(tight, tmp_path):
+    run = exported(tmp_path / "killed", "dense")
+    environment = {**os.environ, "SECRET": tight.password, "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    words = [sys.executable, "-c", KILLED, tight.uri, tight.user, str(run.path)]
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) > 8
