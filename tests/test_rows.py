@@ -18,19 +18,17 @@ from cntgraph.measures.weighted import Weighted
 
 
 class Crossed(nn.Module):
-    """Two wide complete blocks lead into one layer, from two layers before it."""
+    """Wide complete blocks, and a sum where two ways through them meet."""
 
     def __init__(self, wide):
         super().__init__()
-        self.first, self.second, self.across = (
-            nn.Linear(6, wide),
-            nn.Linear(wide, wide + 3),
-            nn.Linear(6, wide + 3),
-        )
+        self.first, self.second = nn.Linear(6, wide), nn.Linear(wide, wide + 1)
+        self.third, self.across = nn.Linear(wide + 1, wide + 3), nn.Linear(wide, wide + 3)
         self.head = nn.Linear(wide + 3, 33)
 
     def forward(self, x):
-        return self.head(torch.relu(self.second(torch.relu(self.first(x))) + self.across(x)))
+        x = torch.relu(self.first(x))
+        return self.head(torch.relu(self.third(torch.relu(self.second(x))) + self.across(x)))
 
 
 def drawn(model, seed, scales=1.0):
@@ -65,9 +63,9 @@ def test_wide_layers_of_any_scale(sizes, scales, seed):
 
 @pytest.mark.parametrize("length", ["inverse", "weight"])
 @pytest.mark.parametrize("wide", [32, 37])
-def test_two_blocks_into_a_layer(wide, length):
+def test_ways_that_meet_in_a_sum(wide, length):
     network = drawn(Crossed(wide), wide)
-    assert by_rows(network).sum() >= 3
+    assert by_rows(network).sum() == 5
     found = measured(network, length=length)
     agree(found, by_igraph(network, length=length), found)
 
@@ -103,15 +101,18 @@ def test_copies_of_a_neuron_share_its_paths(seed, copies):
     assert between[0] > 0
 
 
-def test_every_input_has_the_same_distance_to_its_copy():
-    network = drawn(Dense((6, 40, 34)), 3)
+def test_copies_of_a_neuron_before_a_sum():
+    network = drawn(Crossed(33), 4)
     weights = {name: value.clone() for name, value in network.weights.items()}
-    first, second = (value for value in weights.values() if value.dim() == 2)
-    second[7] = second[2]
-    found = cnt.measure(network.with_weights(weights), "betweenness")["betweenness"]
-    graph = by_igraph(network.with_weights(weights))["betweenness"]
-    np.testing.assert_allclose(found, graph, rtol=1e-9)
-    assert first.shape == (40, 6)
+    weights["first.weight"][0] *= 20
+    weights["first.weight"][9] = weights["first.weight"][0]
+    for name in ("second.weight", "across.weight"):
+        weights[name][:, 9] = weights[name][:, 0]
+    weights["across.weight"] *= 5
+    network = network.with_weights(weights)
+    assert by_rows(network).sum() == 5  # all but the sum itself
+    found = measured(network)
+    agree(found, by_igraph(network), found)
 
 
 def test_sweeps_against_the_links_find_the_same_distances():
