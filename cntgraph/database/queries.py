@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,8 +38,8 @@ class Library:
         return sorted(_ours().keys() & self._own().keys())
 
     def find(self, name: str) -> Query:
-        """The query of that name."""
-        known = self.queries
+        """The query of that name, those that ask for Graph Data Science as ``gds/NAME``."""
+        known = self.queries | _for_plugins()
         if name not in known:
             raise InputRefused(
                 f"no query {name!r}",
@@ -82,7 +82,7 @@ class Library:
                 "parameters": ", ".join(map(str, query.parameters)),
                 "columns": ", ".join(column.name for column in query.columns),
             }
-            for query in self.queries.values()
+            for query in (self.queries | _for_plugins()).values()
         ]
         return pd.DataFrame(rows, columns=["name", "title", "parameters", "columns"])
 
@@ -99,6 +99,14 @@ def folder() -> Path:
 @cache
 def _ours() -> dict[str, Query]:
     return {path.stem: read_query(path) for path in sorted(folder().glob("*.cypher"))}
+
+
+@cache
+def _for_plugins() -> dict[str, Query]:
+    """Ours that need a plugin of the server, by the name of its folder and their own."""
+    files = sorted(folder().glob("*/*.cypher"))
+    found = (replace(read_query(path), name=f"{path.parent.name}/{path.stem}") for path in files)
+    return {query.name: query for query in found}
 
 
 def _read_own(folder: Path) -> dict[str, Query]:

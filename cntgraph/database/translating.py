@@ -64,6 +64,13 @@ def _answered(error: neo4j.exceptions.Neo4jError, place: Address) -> DatabaseErr
         )
     if code.startswith("Neo.ClientError.Security"):
         return DatabaseError(f"{place.uri} does not allow {who} to do this", why=message)
+    if "gds." in message and ("ProcedureNotFound" in last or "Unknown function" in message):
+        return DatabaseError(
+            f"{place.uri} is without Graph Data Science",
+            why="the query asks for it, and plugins are taken in when a server starts",
+            fix="cntgraph db stop && cntgraph db start --gds; "
+            "or add the plugin to the server that NEO4J_URI names",
+        )
     if "TransactionTimedOut" in last:
         return DatabaseError(
             "the query was ended because it ran too long",

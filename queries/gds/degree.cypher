@@ -1,0 +1,33 @@
+// Weighted degree, by Graph Data Science
+//
+// NATURAL sums the links out of a neuron, REVERSE those into it, UNDIRECTED both.
+//
+// The links of the sign asked for are projected, and the projection is dropped at the end. Graph
+// Data Science ignores negative weights, so |w|, w+ and -w- are graphs of their own.
+//
+// parameters
+//   run    string                name of the run
+//   epoch  int
+//   sign   string = "absolute"   one of absolute, positive, negative: |w|, w+ or -w-
+//   orientation  string = "NATURAL"   one of NATURAL, REVERSE, UNDIRECTED
+//   top    int = 20              how many
+// columns
+//   layer        string
+//   index        int
+//   neuron       int      id within the network
+//   degree       float
+MATCH (:Snapshot {run: $run, epoch: $epoch, status: 'complete'})
+MATCH (s:NeuronState {run: $run, epoch: $epoch})
+OPTIONAL MATCH (s)-[k:LINK]->(t:NeuronState)
+WHERE ($sign = 'absolute' OR k.weight * CASE $sign WHEN 'positive' THEN 1 ELSE -1 END > 0)
+WITH gds.graph.project('cntgraph ' + randomUUID(), s, t,
+     {relationshipProperties: {weight: abs(coalesce(k.weight, 0.0))}}) AS g
+WHERE g.nodeCount > 0
+CALL gds.degree.stream(g.graphName, {relationshipWeightProperty: 'weight',
+     orientation: $orientation}) YIELD nodeId, score
+WITH g.graphName AS graph, gds.util.asNode(nodeId) AS n, score AS value
+ORDER BY value DESC, n.neuron
+WITH graph, collect({layer: n.layer, index: n.index, neuron: n.neuron, value: value}) AS rows
+CALL gds.graph.drop(graph) YIELD graphName
+UNWIND rows[..$top] AS row
+RETURN row.layer AS layer, row.index AS index, row.neuron AS neuron, row.value AS degree
