@@ -66,6 +66,8 @@ _SERVER_VERBS: dict[str, Callable[..., None]] = {
     "status": server.status,
     "reset": server.reset,
     "rebuild": server.rebuild,
+    "dump": server.dump,
+    "restore": server.restore,
 }
 for _name, _verb in _VERBS.items():
     app.command(_name)(_verb)

@@ -20,7 +20,7 @@ from cntgraph.errors import InputRefused
 if TYPE_CHECKING:
     from cntgraph.runs import Run
 
-__all__ = ["rebuild", "reset", "start", "status", "stop"]
+__all__ = ["dump", "rebuild", "reset", "restore", "start", "status", "stop"]
 
 
 def start(
@@ -135,6 +135,42 @@ def rebuild(
         f"{report.relationships:,} relationships, {size(report.size_bytes)}, "
         f"{report.seconds:.1f} s"
     )
+
+
+def dump(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Write its database to a file; it pauses meanwhile."""
+    from cntgraph.database import dumping
+
+    written = dumping.dump(file)
+    if json:
+        print_json({"file": file, "size_bytes": written})
+    else:
+        note(
+            f"{file}: {size(written)}; cntgraph db restore {shlex.quote(str(file))} brings it back"
+        )
+
+
+def restore(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What dump wrote.", show_default=False)
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Replace its database by a dump. Where it fails, the database stays as it was."""
+    from cntgraph.database import dumping, server
+
+    home = server.status().home
+    if not yes and (home / "data" / "databases" / "neo4j").exists():
+        _ask(home, "replace", f"cntgraph db restore {shlex.quote(str(file))} --yes")
+    dumping.restore(file)
+    if json:
+        print_json({"restored": file})
+    else:
+        note(f"the database is that of {file}")
 
 
 def _runs_in(paths: Sequence[Path]) -> list[Run]:

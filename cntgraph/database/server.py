@@ -35,6 +35,7 @@ __all__ = [
     "Server",
     "Status",
     "marked_home",
+    "paused",
     "replacing",
     "reset",
     "start",
@@ -130,6 +131,20 @@ def replacing(staged: Path) -> Iterator[Server]:
         if not ran:
             _stopped(home)
         end_exchange(home)
+
+
+@contextmanager
+def paused(home: Path) -> Iterator[None]:
+    """Stop the server for the block, and start it again as it was if it ran."""
+    with _alone():
+        _undo_exchange(home)
+        options = recorded(home).options
+        ran = _stopped(home)
+        try:
+            yield
+        finally:
+            if ran:
+                running(home, options)
 
 
 def _undo_exchange(home: Path) -> None:
