@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import neo4j
 import numpy as np
 import pandas as pd
 import pytest
@@ -216,6 +218,27 @@ def test_a_connection_cut_anywhere_doubles_nothing(tight, proxy, mlp, clean, dir
             db.load(mlp)
             assert proxy.cut is None  # it happened
         assert_as_clean(tight, mlp, clean)
+
+
+@pytest.mark.neo4j
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_every_commit_cut_on_its_way_or_its_answers_way_counts_once(
+    tight, proxy, mlp, clean, monkeypatch, direction
+):
+    commit, calls = neo4j.Transaction.commit, itertools.count()
+
+    def cut(transaction):
+        if next(calls) % 2 == 0:  # each in turn is lost, and its repetition is not
+            proxy.arm(cut=(direction, 0))
+        commit(transaction)
+
+    with through(proxy, tight) as db:
+        monkeypatch.setattr(neo4j.Transaction, "commit", cut)
+        db.load(mlp, sessions=1)
+        monkeypatch.undo()
+        assert proxy.cut is None
+    assert next(calls) > 20
+    assert_as_clean(tight, mlp, clean)
 
 
 @pytest.mark.neo4j
