@@ -17,6 +17,7 @@ from cntgraph.database.java import java_runtime
 from cntgraph.database.process import Process
 from cntgraph.database.queries import Library
 from cntgraph.database.releases import LATEST, RELEASES, find_release
+from cntgraph.database.settings import Options
 
 OLD = find_release("5.26")
 QUERIES = Library().queries
@@ -128,6 +129,12 @@ def test_data_of_a_newer_release_is_not_opened_by_an_older_one(elsewhere):
     (elsewhere / OLD.folder / "data" / "databases").mkdir(parents=True)
     with pytest.raises(cnt.DatabaseError, match=r"2026\.08\.1, newer than 5\.26\.30"):
         local.start(neo4j="5.26")
+
+
+@pytest.mark.parametrize("size", [0, 1, 400_000_000, 2_000_000_000, 50_000_000_000])
+def test_the_page_cache_holds_the_data_that_was_planned(size):
+    options = Options.holding(size)
+    assert size * 1.2 <= int(options.page_cache[:-1]) << 20 <= size * 1.2 + (513 << 20)
 
 
 # -- the server

@@ -194,6 +194,7 @@ def _plan(runs: Sequence[Path], epochs: str, links: str, *, json: bool) -> None:
     """What a load into an empty database would write; no server is asked."""
     from cntgraph.database.content import Content
     from cntgraph.database.planning import load_plan
+    from cntgraph.database.settings import Options
     from cntgraph.runs import open_run
 
     opened = [(run := open_run(path), _epochs(run, epochs)) for path in runs]
@@ -213,3 +214,8 @@ def _plan(runs: Sequence[Path], epochs: str, links: str, *, json: bool) -> None:
                 "seconds": f"about {each.seconds:.0f}",
             }
         )
+    memory = Options.holding(sum(each.bytes for each in plans))
+    note(
+        "a local server that keeps all of it in memory: "
+        f"cntgraph db start --heap {memory.heap} --page-cache {memory.page_cache}"
+    )

@@ -52,6 +52,16 @@ class Options:
                     fix=f'{name}="1g"',
                 )
 
+    @classmethod
+    def holding(cls, size: int) -> Options:
+        """The memory of a server whose page cache holds so many bytes of data, with some air.
+
+        >>> Options.holding(3_000_000_000).memory
+        'a heap of 1g and a page cache of 3584m'
+        """
+        steps = -(-size * 6 // 5 // (512 << 20))  # of 512 MiB, rounded up
+        return cls(heap="2g" if steps > 8 else "1g", page_cache=f"{512 * max(1, steps)}m")
+
     @property
     def memory(self) -> str:
         """In words."""
