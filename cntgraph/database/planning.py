@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LoadPlan", "complete_epochs", "load_plan"]
 
-# By benchmarks/loading.py, on two cores with the local server: several sessions and one.
-_LINKS_PER_SECOND, _LINKS_PER_SECOND_ALONE = 70_000, 55_000
+# On two cores with the local server, as benchmarks/loading.py measures: several sessions and one.
+_LINKS_PER_SECOND, _LINKS_PER_SECOND_ALONE = 80_000, 42_000
 _NEURONS_PER_SECOND = 6_000
 _BYTES_PER_LINK, _BYTES_PER_NEURON = 75, 600
 
