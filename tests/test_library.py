@@ -27,7 +27,12 @@ def trained(folder, name):
     model = nn.Sequential(nn.Linear(64, 10), nn.ReLU(), nn.Linear(10, 10))
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
     with cnt.Recorder(
-        model, (1, 64), to=folder, name=name, measures=("pagerank", "disparity_in")
+        model,
+        (1, 64),
+        to=folder,
+        name=name,
+        measures=("pagerank", "disparity_in"),
+        shuffles=5,
     ) as recorder:
         for epoch in range(3):
             recorder.snapshot(epoch)
@@ -179,6 +184,27 @@ def test_measure_correlations(db, runs):
         ):
             expected = here[column].corr(here[row.measure])
             np.testing.assert_allclose(value, expected, atol=1e-7)
+
+
+def test_fluctuation_above_null(db, runs):
+    run = runs["mlp"]
+    found = db.query("fluctuation_above_null", run=run.name)
+    table = run.layers().rename(columns=lambda name: name.removeprefix("fluctuation_"))
+    expected = table[table["null"].notna()].reset_index(drop=True)
+    assert len(expected) == 9
+    pd.testing.assert_frame_equal(found, expected[list(found)], check_dtype=False)
+    middle = expected["z"].median()
+    some = db.query("fluctuation_above_null", run=run.name, above=middle)
+    above = expected[expected["z"] > middle].reset_index(drop=True)
+    assert 0 < len(above) < len(expected)
+    pd.testing.assert_frame_equal(some, above[list(some)], check_dtype=False)
+
+
+def test_fluctuation_without_a_null_is_explained(db, runs):
+    with pytest.raises(cnt.InputRefused, match="exported without shuffles") as refused:
+        db.query("fluctuation_above_null", run="half dead")
+    assert "--shuffles 20" in refused.value.fix
+    assert db.query("fluctuation_above_null", run=runs["mlp"].name, above=1e9).empty
 
 
 def test_sign_flips(db, runs):

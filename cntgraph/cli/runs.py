@@ -43,6 +43,10 @@ def export(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
     measures: Annotated[
         str, typer.Option(metavar="NAMES", help="Measures to store: pagerank,pagerank_backward.")
     ] = "",
+    shuffles: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Compare fluctuation with N networks, shuffled."),
+    ] = 0,
     replace: Annotated[bool, typer.Option("--replace", help="Replace what differs.")] = False,
     trust: Trust = False,
     strict: Annotated[
@@ -65,6 +69,7 @@ def export(  # noqa: PLR0913, PLR0917 - a verb's options are its parameters
     sources: Any = checkpoints[0] if len(checkpoints) == 1 else checkpoints
     stored = tuple(part.strip() for part in measures.split(",") if part.strip())
     given: Any = {"to": to, "name": name or None, "measures": stored, "trust": trust}
+    given["shuffles"] = shuffles
     if trust:
         note(f"trusted: {' '.join(checkpoints)}")
     if plan:

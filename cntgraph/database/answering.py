@@ -79,6 +79,7 @@ def _explain(connection: Connection, query: Query, values: Mapping[str, Any]) ->
     else:
         explain_missing(connection, values)
         _explain_links(connection, query, values)
+        _explain_shuffles(connection, query, values)
 
 
 def explain_missing(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -120,6 +121,22 @@ def _explain_links(connection: Connection, query: Query, values: Mapping[str, An
             f"epoch {values['epoch']} of {values['run']!r} was loaded without links",
             why=f"{query.name} looks at links",
             fix=f"cntgraph load RUN --epochs {values['epoch']} --links all",
+        )
+
+
+def _explain_shuffles(connection: Connection, query: Query, values: Mapping[str, Any]) -> None:
+    """Raise `InputRefused` where the run's layers were not compared with a null model."""
+    if "fluctuation_null" not in query.text:
+        return
+    (row,) = connection.rows(
+        "MATCH (s:LayerState {run: $run}) RETURN count(s.fluctuation_null) AS compared",
+        run=values["run"],
+    )
+    if not row["compared"]:
+        raise InputRefused(
+            f"{values['run']!r} was exported without shuffles",
+            why=f"{query.name} compares with networks whose weights were shuffled",
+            fix="cntgraph export MODEL CHECKPOINTS --input SHAPE --to ANOTHER --shuffles 20 --load",
         )
 
 

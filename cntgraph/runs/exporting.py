@@ -39,6 +39,7 @@ def export(  # noqa: PLR0913 - what is done, where it goes, and what is let in
     name: str | None = None,
     device: torch.device | str | None = None,
     measures: Sequence[str] = (),
+    shuffles: int = 0,
     replace: bool = False,
     trust: bool = False,
     strict: bool = False,
@@ -47,10 +48,11 @@ def export(  # noqa: PLR0913 - what is done, where it goes, and what is let in
 
     ``checkpoints`` is a folder, a glob, a list of files, or a dict epoch -> state dict. The model
     gives the architecture and is not changed. ``measures`` are stored beside the strengths of
-    every neuron; ``device`` is where they are computed. An epoch that is in the folder with the
-    same weights is not done again; other weights are refused unless ``replace``. ``trust`` lets a
-    ``.pt2`` of your own in, whose pickles may be run; ``strict`` refuses weights that are NaN or
-    infinite, which are else kept and warned of.
+    every neuron, and where ``shuffles`` > 0 the fluctuation of every layer beside that of networks
+    whose weights were shuffled so often (see `layers`); ``device`` is where they are computed. An
+    epoch that is in the folder with the same weights is not done again; other weights are refused
+    unless ``replace``. ``trust`` lets a ``.pt2`` of your own in, whose pickles may be run;
+    ``strict`` refuses weights that are NaN or infinite, which are else kept and warned of.
 
     >>> run = export(model, "checkpoints/", (1, 1, 28, 28), to="runs/lenet")    # doctest: +SKIP
     >>> run.neurons(9).nlargest(3, "strength")                                  # doctest: +SKIP
@@ -64,7 +66,7 @@ def export(  # noqa: PLR0913 - what is done, where it goes, and what is let in
     model = unwrapped(model)
     place = _place(device)
     network = trace(model, example_input)
-    source = origin(network, model, measures)
+    source = origin(network, model, measures, shuffles=shuffles)
     with writing(folder, source, name=name, replace=replace) as writer:
         for epoch, checkpoint in _shown(sources):
             weights, metrics, facts = _weights(epoch, checkpoint, model, network, trust=trust)
@@ -104,6 +106,7 @@ def export_plan(
     to: str | os.PathLike[str],
     name: str | None = None,
     measures: Sequence[str] = (),
+    shuffles: int = 0,
     trust: bool = False,
 ) -> ExportPlan:
     """What `export` would write with the same arguments; nothing is written.
@@ -116,7 +119,7 @@ def export_plan(
     epochs = [epoch for epoch, _ in find(checkpoints, trust=trust)]
     model = unwrapped(model)
     network = trace(model, example_input)
-    source = origin(network, model, measures)
+    source = origin(network, model, measures, shuffles=shuffles)
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CntWarning)  # of weights that will not be the run's

@@ -38,6 +38,8 @@ class Recorder:
     ...         recorder.snapshot(epoch, accuracy=accuracy(), loss=loss)
 
     ``measures`` names what is stored of every neuron beside its strengths, ``("pagerank",)`` say;
+    with ``shuffles=20`` the fluctuation of every layer stands beside that of 20 networks whose
+    weights were shuffled (see `layers`), which takes as many times longer;
     ``replace`` puts epochs that are there with other weights aside. With ``keep_weights=False``
     strengths, layers and measures are recorded and the weights are not: the run is small, and has
     no graphs.
@@ -58,6 +60,7 @@ class Recorder:
         to: str | os.PathLike[str],
         name: str | None = None,
         measures: Sequence[str] = (),
+        shuffles: int = 0,
         replace: bool = False,
         keep_weights: bool = True,
     ) -> None:
@@ -72,7 +75,9 @@ class Recorder:
             {n: t.detach().cpu() for n, t in network.weights.items() if n not in own}
         )
         self._shapes = {n: network.weights[n].shape for n in network.tensor_names if n in own}
-        self._origin = origin(self._network, self._model, measures, keep_weights=keep_weights)
+        self._origin = origin(
+            self._network, self._model, measures, shuffles=shuffles, keep_weights=keep_weights
+        )
         self._name, self._replace = name, replace
         self._held = ExitStack()
         self._writer: Writer | None = None

@@ -32,18 +32,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COORDINATES",
+    "UNSAID",
     "WEIGHTS",
     "digest",
     "empty_table",
     "epoch_files",
     "keeps_weights",
     "known_measures",
+    "known_shuffles",
     "read_table",
     "read_weights",
 ]
 
 COORDINATES = ("channel", "y", "x")
 WEIGHTS = "weights.safetensors"
+UNSAID = {"keep_weights": True, "shuffles": 0}  # options that a run which names them not has so
 MILLION = 1_000_000
 
 
@@ -85,7 +88,7 @@ def epoch_files(
 
 def keeps_weights(options: Mapping[str, Any]) -> bool:
     """True if the epochs of a run hold their weights, as they do unless its options deny it."""
-    return bool(options.get("keep_weights", True))
+    return bool({**UNSAID, **options}["keep_weights"])
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
@@ -116,6 +119,13 @@ def known_measures(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(names) if name not in stored_anyway)
 
 
+def known_shuffles(count: int) -> int:
+    """The number, if weights can be shuffled that often."""
+    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 0:
+        raise InputRefused(f"shuffles={count!r}", fix="give a whole number from 0 on")
+    return count
+
+
 def _neurons(network: Network, options: Mapping[str, Any]) -> pa.Table:
     """A row per neuron; what all epochs share is made once, for it costs more than the sums do."""
     import pyarrow as pa
@@ -141,7 +151,14 @@ def _column(values: pd.Series[Any]) -> pa.Array:
 
 
 def _layers(network: Network, options: Mapping[str, Any]) -> pa.Table:
-    return _arrow(layers(network, convention=options["convention"]))
+    given = {**UNSAID, **options}
+    found = layers(
+        network,
+        convention=given["convention"],
+        shuffles=given["shuffles"],
+        seed=given["seed"],
+    )
+    return _arrow(found)
 
 
 def _arrow(table: pd.DataFrame) -> pa.Table:

@@ -26,7 +26,7 @@ from cntgraph.runs.folder import (
     read_file,
 )
 from cntgraph.runs.manifest import Manifest, Receipt, read_manifest, read_receipt, receipts
-from cntgraph.runs.snapshots import digest, epoch_files, known_measures
+from cntgraph.runs.snapshots import UNSAID, digest, epoch_files, known_measures, known_shuffles
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,7 +54,12 @@ class Origin:
 
 
 def origin(
-    network: Network, model: nn.Module, measures: Sequence[str], *, keep_weights: bool = True
+    network: Network,
+    model: nn.Module,
+    measures: Sequence[str],
+    *,
+    shuffles: int = 0,
+    keep_weights: bool = True,
 ) -> Origin:
     """The network with what a reader must know to get the same numbers again."""
     import torch
@@ -65,7 +70,10 @@ def origin(
         "measures": list(known_measures(measures)),
         "seed": 0,
     }
-    if not keep_weights:  # named only where it says something: older runs hold no word of it
+    # named only where they say something: older runs hold no word of them
+    if known_shuffles(shuffles):
+        options["shuffles"] = int(shuffles)
+    if not keep_weights:
         options["keep_weights"] = False
     kind = type(model)
     provenance = {
@@ -185,8 +193,8 @@ def _refuse_others(folder: Path, origin: Origin, ours: bytes) -> None:
         )
     for epoch, receipt in receipts(folder, ours).items():
         if receipt.document["options"] != origin.options:
-            was = {"keep_weights": True, **receipt.document["options"]}
-            now = {"keep_weights": True, **origin.options}
+            was = {**UNSAID, **receipt.document["options"]}
+            now = {**UNSAID, **origin.options}
             differ = [f"{k}={was.get(k)!r}" for k, v in now.items() if was.get(k) != v]
             raise InputRefused(
                 f"epoch {epoch} in {folder} was exported with {', '.join(differ)}",
