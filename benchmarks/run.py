@@ -226,10 +226,14 @@ def table(rows: list[Row]) -> list[str]:
         ratio = theirs / ours
         mark = "" if ratio >= least else " **missed**"
         lines.append(
-            f"| {what} | {peer} | {theirs * 1e3:,.1f} ms | {ours * 1e3:,.1f} ms "
-            f"| {ratio:.1f}x{mark} | {least}x |"
+            f"| {what} | {peer} | {figure(theirs * 1e3)} ms | {figure(ours * 1e3)} ms "
+            f"| {figure(ratio)}x{mark} | {least}x |"
         )
     return lines
+
+
+def figure(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
 
 
 SECTIONS = {"strength": strength, "graphs": graphs, "bolt": bolt}
