@@ -80,6 +80,7 @@ def _explain(connection: Connection, query: Query, values: Mapping[str, Any]) ->
         explain_missing(connection, values)
         _explain_links(connection, query, values)
         _explain_shuffles(connection, query, values)
+        _explain_samples(connection, query, values)
 
 
 def explain_missing(connection: Connection, values: Mapping[str, Any]) -> None:
@@ -108,7 +109,7 @@ def explain_missing(connection: Connection, values: Mapping[str, Any]) -> None:
 
 
 def _explain_links(connection: Connection, query: Query, values: Mapping[str, Any]) -> None:
-    """Raise `InputRefused` where nothing was found because no links were loaded."""
+    """Raise `InputRefused` where nothing was found because links were not loaded."""
     if ":LINK" not in query.text or "epoch" not in values:
         return
     (row,) = connection.rows(
@@ -121,6 +122,12 @@ def _explain_links(connection: Connection, query: Query, values: Mapping[str, An
             f"epoch {values['epoch']} of {values['run']!r} was loaded without links",
             why=f"{query.name} looks at links",
             fix=f"cntgraph load RUN --epochs {values['epoch']} --links all",
+        )
+    if "choice: 'all'" in query.text and row["choice"] != "all":
+        raise InputRefused(
+            f"epoch {values['epoch']} of {values['run']!r} cannot be computed in the database",
+            why=f"it was loaded with links={row['choice']!r}, and every link takes part",
+            fix=f"cntgraph load RUN --epochs {values['epoch']} --links all --replace",
         )
 
 
@@ -137,6 +144,19 @@ def _explain_shuffles(connection: Connection, query: Query, values: Mapping[str,
             f"{values['run']!r} was exported without shuffles",
             why=f"{query.name} compares with networks whose weights were shuffled",
             fix="cntgraph export MODEL CHECKPOINTS --input SHAPE --to ANOTHER --shuffles 20 --load",
+        )
+
+
+def _explain_samples(connection: Connection, query: Query, values: Mapping[str, Any]) -> None:
+    """Raise `InputRefused` where the values are not those of every neuron for some samples."""
+    if "size($values)" not in query.text:
+        return
+    (row,) = connection.rows("MATCH (r:Run {name: $run}) RETURN r.neurons AS n", run=values["run"])
+    given, neurons = len(values["values"]), row["n"]
+    if not given or given % neurons:
+        raise InputRefused(
+            f"{query.name}: values holds {given:,} numbers",
+            why=f"{values['run']!r} has {neurons:,} neurons, and each has one for every sample",
         )
 
 

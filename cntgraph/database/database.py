@@ -226,6 +226,12 @@ class Database:
 
         >>> db.evaluate("lenet", 9, images)                            # doctest: +SKIP
 
+        The same images at two epochs, or in two runs; which of them changed class:
+
+        >>> first, last = (db.evaluate("lenet", epoch, images) for epoch in (0, 9))  # doctest: +SKIP
+        >>> last - first                                               # doctest: +SKIP
+        >>> first.to_numpy().argmax(1) != last.to_numpy().argmax(1)    # doctest: +SKIP
+
         Raises `InputRefused` where the epoch is not there or not with all its links, where the
         inputs have another shape, and where a layer has no formula in the graph (attention).
         """
