@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cntgraph.database.links import rectangles
 from cntgraph.errors import DatabaseError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from cntgraph.database.connection import Connection
-    from cntgraph.network import Network
+    from cntgraph.network import Block, Network
 
 __all__ = ["Expected", "Mismatch", "SelfCheck", "compare", "expected", "found_there"]
 
@@ -72,7 +77,7 @@ def expected(network: Network | None, neurons: int, *, strengths: bool) -> Expec
         return Expected(neurons, 0, 0, 0.0, 0.0, strengths=False)
     trained = [block for block in network.blocks if block.link_kind == "weight"]
     carried = sum(b.link_count for b in network.blocks if b.link_kind != "weight" and b.certain)
-    parts = [block.sums()[0].sum(dim=1).tolist() for block in trained]
+    parts = [part for block in trained for part in _signed_sums(block)]
     positive, negative = (math.fsum(part[sign] for part in parts) for sign in (0, 1))
     return Expected(
         neurons,
@@ -82,6 +87,21 @@ def expected(network: Network | None, neurons: int, *, strengths: bool) -> Expec
         positive - negative,
         strengths,
     )
+
+
+def _signed_sums(block: Block) -> Iterator[tuple[float, float]]:
+    """The sums of its positive and of its negative weights, in some parts."""
+    if block.array is None:
+        positive, negative = block.sums()[0].sum(dim=1).tolist()
+        yield positive, negative
+    elif (dense := rectangles(block)) is not None:
+        yield from (_signed(weights) for _, _, weights in dense)
+    else:
+        yield from (_signed(links.weight) for links in block.links(100_000))
+
+
+def _signed(weights: NDArray[np.float64]) -> tuple[float, float]:
+    return float(weights.clip(min=0).sum()), float(weights.clip(max=0).sum())
 
 
 def found_there(connection: Connection, first: int, neurons: int) -> dict[str, Any]:

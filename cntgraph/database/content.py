@@ -146,6 +146,14 @@ def _affine(network: Network) -> dict[str, NDArray[np.float64]]:
 
 def _broadcast(layer: Layer, part: Expression, weights: Mapping[str, Any]) -> Any:
     """A tensor of the layer in float64, one number per neuron."""
+    import numpy as np
+
+    stored = part.stored(weights)
+    if stored is not None:
+        wide = stored.astype(np.float64)
+        return np.broadcast_to(
+            wide, layer.traced if wide.size != layer.size else wide.shape
+        ).ravel()
     import torch
 
     value = part.evaluate(weights, torch.float64).detach().cpu().to(torch.float64)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cntgraph.network import Block, Network
     from cntgraph.network.blocks import LinkBatch as Listed
 
-__all__ = ["BATCH", "LinkColumns", "link_columns", "link_parts"]
+__all__ = ["BATCH", "LinkColumns", "link_columns", "link_parts", "rectangles"]
 
 Index = NDArray[np.int64]
 Weights = NDArray[np.float64]
@@ -97,6 +97,19 @@ def link_columns(network: Network, first: int) -> Iterator[LinkColumns]:
             yield LinkColumns(block.link_kind, *ends, rows.ravel())
 
 
+def rectangles(block: Block) -> Iterator[tuple[Index, Index, Weights]] | None:
+    """Sources, targets and the weights (target, source) of a dense block, piece by piece.
+
+    Neurons have the network's own ids. None where the block is not dense.
+    """
+    if not _is_dense(block):
+        return None
+    return (
+        (sources, np.arange(target, target + len(rows)), rows)
+        for sources, target, rows in _dense_rows(block, 0)
+    )
+
+
 def _is_dense(block: Block) -> bool:
     return block.kind == "dense" and getattr(block.operator, "copies", 0) == 1
 
@@ -128,19 +141,27 @@ def _rectangle(sources: Index, target: int, rows: Weights, kind: str | None) -> 
 
 def _dense_rows(block: Block, first: int) -> Iterator[tuple[Index, int, Weights]]:
     """The ids of some sources, that of the first target, and a row of weights per target."""
-    import torch
-
-    weights = block.tensor.detach().cpu()
+    stored = block.array
+    weights: Any = block.tensor.detach().cpu() if stored is None else stored
     places = np.arange(weights.shape[1]) if block.inputs is None else block.inputs
     if (places < 0).any():
-        weights, places = weights[:, torch.from_numpy(places >= 0)], places[places >= 0]
+        weights, places = weights[:, places >= 0], places[places >= 0]
     sources = places + block.source_first + first
     for cut in range(0, len(sources), BATCH):
         part = slice(cut, cut + BATCH)
         at_once = BATCH // len(sources[part])
         for row in range(0, len(weights), at_once):
-            rows = weights[row : row + at_once, part].to(torch.float64).numpy()
+            rows = _wide(weights[row : row + at_once, part])
             yield sources[part], block.target_first + first + row, rows
+
+
+def _wide(weights: Any) -> Weights:
+    """An array or a tensor in float64, as an array."""
+    if isinstance(weights, np.ndarray):
+        return weights.astype(np.float64)
+    import torch
+
+    return weights.to(torch.float64).numpy()  # type: ignore[no-any-return]
 
 
 def _columns(block: Block, first: int, kind: str | None) -> Iterator[tuple[Stretch, int]]:

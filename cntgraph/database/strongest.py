@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cntgraph.database.links import rectangles
+
 if TYPE_CHECKING:
     from cntgraph.network import Block, Network
 
 __all__ = ["strongest"]
 
 PATH_KINDS = ("weight", "identity", "fixed", "scale", "select")
+
+AT_ONCE = 100_000  # links; sessions have as many of them side by side
 
 Index = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -43,14 +47,21 @@ def strongest(network: Network) -> dict[str, Values]:
     # All blocks out of a layer come before all blocks into it. The larger of a number and NaN is
     # the number: a link that is NaN leads nowhere.
     for block in sorted(blocks, key=lambda b: order[b.target], reverse=True):
-        for source, target, size in _sizes(block):
-            np.fmax.at(path, source, size * path[target])
+        for source, size, onwards in _sizes(block, path):
+            np.fmax.at(path, source, onwards)
             if block.link_kind == "weight":
                 np.fmax.at(out, source, size)
     return {"path_out": path, "largest_out": out}
 
 
-def _sizes(block: Block) -> Iterator[tuple[Index, Index, Values]]:
-    for links in block.links():
-        size = np.ones(len(links.weight)) if block.link_kind == "select" else np.abs(links.weight)
-        yield links.source, links.target, size
+def _sizes(block: Block, path: Values) -> Iterator[tuple[Index, Values, Values]]:
+    """Sources, the largest |weight| out of each, and the largest |product| on through a target."""
+    for sources, targets, weights in rectangles(block) or ():
+        size = np.abs(weights)
+        onwards = size * path[targets][:, None]
+        yield sources, np.fmax.reduce(size), np.fmax.reduce(onwards)
+    if rectangles(block) is None:
+        for links in block.links(AT_ONCE):
+            weight = links.weight if block.link_kind != "select" else np.ones(len(links.weight))
+            size = np.abs(weight)
+            yield links.source, size, size * path[links.target]

@@ -91,6 +91,11 @@ class Block:
 
         return self.weight.evaluate(self.weights, torch.float64 if self.weight.computed else None)
 
+    @property
+    def array(self) -> np.ndarray[Any, Any] | None:
+        """`tensor` as an array, where it is one that a run has stored; PyTorch is not needed."""
+        return self.weight.stored(self.weights)
+
     @cached_property
     def _inputs(self) -> Tensor | None:
         import torch
@@ -189,7 +194,9 @@ class Block:
             entries, origins = self._entries()
             yield from (self._named(columns, entries, origins) for columns in found)
 
-    def _named(self, columns: Columns, entries: Tensor, origins: Index | None) -> LinkBatch:
+    def _named(
+        self, columns: Columns, entries: Tensor | np.ndarray[Any, Any], origins: Index | None
+    ) -> LinkBatch:
         """An operator's links by the ids of neurons, without those that read nothing."""
         source, target, element = columns
         if self.inputs is not None:
@@ -214,11 +221,15 @@ class Block:
         which = np.searchsorted(starts, origin, side="right") - 1
         return which, np.where(origin < 0, -1, origin - starts[which])
 
-    def _entries(self) -> tuple[Tensor, Index | None]:
+    def _entries(self) -> tuple[Tensor | np.ndarray[Any, Any], Index | None]:
         """The weights that the operator's links point into, and where these come from.
 
         The origins are None where the weight is one parameter as it is.
         """
+        if self.weight.op == "parameter" and self.kind in ("dense", "convolution"):
+            stored = self.array
+            if stored is not None:
+                return stored.reshape(-1), None
         entries = self.operator.entries(self.tensor.detach().cpu())
         if self.weight.op == "parameter" and self.kind != "diagonal":
             return entries, None
@@ -262,7 +273,11 @@ class Block:
         )
 
 
-def _float64(entries: Tensor, element: Index) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _float64(
+    entries: Tensor | np.ndarray[Any, Any], element: Index
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    if isinstance(entries, np.ndarray):
+        return entries[element].astype(np.float64)
     import torch
 
     if entries.dtype not in (torch.float32, torch.float64):

@@ -23,6 +23,7 @@ from cntgraph.errors import InputRefused
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
     from torch import Tensor
 
 __all__ = [
@@ -60,6 +61,8 @@ POINTWISE = frozenset(
     threshold""".split()
 )
 
+_SAME = ("aten.view.default", "aten.reshape.default")  # the same elements in the same order
+
 _NAME = re.compile(r"aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
 _REFUSED = frozenset({"from_file"})  # the one pure operator that reads a file
 
@@ -68,11 +71,9 @@ def operator(name: str) -> Callable[..., Any]:
     """The pure ``aten`` operator of that name, ``aten.permute.default`` say."""
     import torch
 
-    match = _NAME.fullmatch(name)
-    if match is None or match[1] in _REFUSED:
-        raise InputRefused(f"{name!r} is not an operator that a network may hold")
+    base, overload = _named(name)
     try:
-        found = getattr(getattr(torch.ops.aten, match[1]), match[2])
+        found = getattr(getattr(torch.ops.aten, base), overload)
     except AttributeError as missing:
         raise InputRefused(
             f"this PyTorch has no operator {name}",
@@ -82,6 +83,14 @@ def operator(name: str) -> Callable[..., Any]:
     if found._schema.is_mutable:
         raise InputRefused(f"{name!r} changes its arguments, which a network may not")
     return found  # type: ignore[no-any-return]
+
+
+def _named(name: str) -> tuple[str, str]:
+    """The two parts of an operator's name; what no operator is called is refused."""
+    match = _NAME.fullmatch(name)
+    if match is None or match[1] in _REFUSED:
+        raise InputRefused(f"{name!r} is not an operator that a network may hold")
+    return match[1], match[2]
 
 
 def short_name(op: str) -> str:
@@ -141,6 +150,16 @@ class Expression:
         result = call(*args, **{k: v for k, v in kwargs if k not in _PLACEMENT})
         # constants are made in the type they were traced with
         return _cast(_picked(result, self.item), dtype)
+
+    def stored(self, weights: Weights) -> NDArray[Any] | None:
+        """The value where it is one stored tensor, as an array and without PyTorch; else None."""
+        arrays: Mapping[str, NDArray[Any]] | None = getattr(weights, "arrays", None)
+        if arrays is not None and self.op == "parameter":
+            return arrays[self.args[0]]
+        if self.op in _SAME and isinstance(self.args[0], Expression):
+            found = self.args[0].stored(weights)
+            return None if found is None else found.reshape(self.args[1])
+        return None
 
     def origins(self, weights: Weights) -> Tensor:
         """Where each entry comes from, in the entry's own place; -1 for no element of one tensor.
@@ -355,8 +374,6 @@ def _to_json(value: Any) -> Any:
 
 
 def _from_json(value: Any) -> Any:
-    import torch
-
     if isinstance(value, list):
         return [_from_json(v) for v in value]
     if not isinstance(value, dict):
@@ -370,12 +387,14 @@ def _from_json(value: Any) -> Any:
     if "float" in value:
         return float(value["float"])
     if "dtype" in value:
+        import torch
+
         found = getattr(torch, value["dtype"])
         if not isinstance(found, torch.dtype):
             raise InputRefused(f"{value['dtype']!r} is not a type of tensor")
         return found
     kind, op = ("call", value.get("call")) if "call" in value else ("", value.get("expression"))
-    operator(str(op))
+    _named(str(op))  # what it is is judged when it is called, which takes PyTorch
     args = tuple(_from_json(a) for a in value["args"])
     kwargs = tuple((str(k), _from_json(v)) for k, v in value["kwargs"].items())
     return (Call if kind else Expression)(str(op), args, kwargs, value["item"])

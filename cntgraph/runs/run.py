@@ -20,8 +20,8 @@ from cntgraph.runs.snapshots import (
     empty_table,
     keeps_weights,
     read_table,
-    read_weights,
 )
+from cntgraph.runs.weights import read_weights
 
 if TYPE_CHECKING:
     import igraph

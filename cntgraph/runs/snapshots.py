@@ -41,7 +41,6 @@ __all__ = [
     "known_measures",
     "known_shuffles",
     "read_table",
-    "read_weights",
 ]
 
 COORDINATES = ("channel", "y", "x")
@@ -219,20 +218,6 @@ def empty_table(name: str, measures: Sequence[str]) -> pd.DataFrame:
 
     neurons = ("neuron", "layer", "index", *COORDINATES, *STRENGTH_COLUMNS, *measures)
     return pd.DataFrame(columns=["epoch", *(neurons if "neurons" in name else LAYER_COLUMNS)])
-
-
-def read_weights(data: bytes, path: str) -> dict[str, Tensor]:
-    """The tensors in the bytes of a safetensors file."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        found: dict[str, Tensor] = load(data)
-    except (SafetensorError, KeyError) as error:
-        raise RunDamaged(
-            f"{path} is damaged", why=str(error), fix="export the run again"
-        ) from error
-    return found
 
 
 def _not_finite(epoch: int, weights: Mapping[str, Tensor]) -> dict[str, int]:
