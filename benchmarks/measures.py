@@ -466,6 +466,41 @@ def growth() -> list[str]:
     return lines
 
 
+def device() -> list[Row]:
+    """On a GPU, if there is one: how near strength comes to the memory, and distances to a core."""
+    if not torch.cuda.is_available():
+        return []
+    wide = nn.Sequential(nn.Linear(8192, 8192), nn.ReLU(), nn.Linear(8192, 8192))  # 512 MB
+    net = cnt.trace(wide, (1, 8192))
+    there = net.to("cuda")
+    same(cnt.strength(there)["strength"], cnt.strength(net)["strength"])
+    read = [p.detach().cuda() for p in wide.parameters() if p.dim() == 2]
+    found = {
+        "sum": waited(lambda: [w.sum() for w in read]),
+        "ours": waited(lambda: cnt.strength(there)),
+    }
+    rows = [
+        ("`cnt.strength` on a GPU, 512 MB", "`torch.sum` of them", found["sum"], found["ours"], 0.7)
+    ]
+    net = network(SMALL)
+    there = net.to("cuda")
+    names = ("betweenness", "harmonic")
+    same(cnt.measure(there, *names)[[*names]], cnt.measure(net, *names)[[*names]])
+    ours, core = (waited(lambda n=n: cnt.measure(n, *names)) for n in (there, net))
+    return [*rows, ("betweenness and harmonic on a GPU, 0.54 M weights", "one core", core, ours, 1)]
+
+
+def waited(call: Callable[[], Any], repeats: int = 9) -> float:
+    """Median seconds by the clock until a GPU has done it."""
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        call()
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
+
+
 SECTIONS: dict[str, Callable[[], list[Row]]] = {
     "kernel": kernel,
     "strength": strength,
@@ -477,6 +512,7 @@ SECTIONS: dict[str, Callable[[], list[Row]]] = {
     "squares": squares,
     "everything": everything,
     "graphs": graphs,
+    "device": device,
 }
 
 

@@ -252,7 +252,57 @@ def test_a_run_gives_the_tables_of_its_epochs(tmp_path, level):
         pd.testing.assert_frame_equal(part, cnt.measure(run.network(epoch), *names), rtol=1e-9)
 
 
+def pruned_at(tmp_path, epochs):
+    """A run whose weights are positive except at some epochs, where a third of them is not."""
+    torch.manual_seed(5)
+    model = Dense((6, 4, 3))
+    with torch.no_grad():
+        for layer in model.fc:
+            layer.weight.abs_()
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    with cnt.Recorder(model, (1, 6), to=tmp_path / "run") as recorder:
+        for epoch in range(3):
+            model.load_state_dict(kept)
+            if epoch in epochs:
+                with torch.no_grad():
+                    model.fc[0].weight[::2, ::3].neg_()
+            recorder.snapshot(epoch)
+    return cnt.open_run(tmp_path / "run")
+
+
+def test_a_measure_that_says_nothing_at_some_epochs_is_nan_there(tmp_path):
+    run = pruned_at(tmp_path, {1})
+    with pytest.warns(cnt.CntWarning, match="degree is NaN at epoch 0, 2: it has one value"):
+        found = cnt.measure(run, "degree", "disparity_out", sign="positive")
+    there = found["epoch"] == 1
+    assert found.loc[~there, "degree"].isna().all()
+    expected = cnt.measure(run.network(1), "degree", sign="positive")["degree"]
+    assert found.loc[there, "degree"].tolist() == expected.tolist()
+    inputs = found["layer"] == "image"
+    assert found.loc[inputs, "disparity_out"].notna().all()
+
+
+def test_a_measure_that_says_nothing_at_any_epoch_is_refused(tmp_path):
+    with pytest.raises(cnt.DegenerateMeasure, match="degree says nothing"):
+        cnt.measure(pruned_at(tmp_path, {}), "disparity_out", "degree", sign="positive")
+
+
 TOO_SMALL = {"normalised_cut"}  # more clusters than a network of 13 neurons has
+
+
+@pytest.mark.parametrize("kinds", [("weight",), ("weight", "identity", "fixed", "scale")])
+def test_strengths_are_of_the_kinds_that_are_asked_for(kinds):
+    torch.manual_seed(3)
+    network = cnt.trace(Skipping(), (1, 6))
+    found = cnt.measure(network, "strength", "strength_in", "strength_out", "strength_absolute",
+                        kinds=kinds)  # fmt: skip
+    graph = network.to_igraph(kinds)
+    for name, mode in (("strength", "all"), ("strength_in", "in"), ("strength_out", "out")):
+        np.testing.assert_allclose(found[name], graph.strength(mode=mode, weights="weight"), 1e-9)
+    sizes = np.abs(graph.es["weight"]).tolist()
+    np.testing.assert_allclose(found["strength_absolute"], graph.strength(weights=sizes), 1e-9)
+    if kinds == ("weight",):
+        pd.testing.assert_frame_equal(found, cnt.strength(network)[list(found)])
 
 
 # -- refusals -------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cntgraph.measures.weighted import Weighted
 
-__all__ = ["sums_of_blocks"]
+__all__ = ["signed_sums", "sums_of_blocks"]
 
 IN, OUT = 0, 1
 Entries = Callable[["Tensor"], "Tensor"]
@@ -171,7 +171,7 @@ def balance(graph: Weighted) -> Values:
 
     Source: Rubinov and Sporns, 2011 (strengths of positive and of negative weights apart).
     """
-    sums = _signed_sums(graph).sum(0)
+    sums = signed_sums(graph).sum(0)
     return _quotient(sums[0] + sums[1], sums[0] - sums[1])
 
 
@@ -189,7 +189,7 @@ def balance(graph: Weighted) -> Values:
 def net_strength(graph: Weighted) -> Values:
     """Incoming less outgoing strength, signed: 0 where a neuron has no links."""
     with np.errstate(invalid="ignore"):
-        into, out = _signed_sums(graph).sum(1)
+        into, out = signed_sums(graph).sum(1)
         found: Values = into - out
     return found
 
@@ -218,7 +218,7 @@ def _sizes(graph: Weighted) -> Values:
     """The weights under the sign, summed at targets and at sources: (2, neurons)."""
     if graph.sign != "absolute":
         return _sums(graph, "sizes", lambda w: w)
-    both = _signed_sums(graph)  # read off the weights as they are stored
+    both = signed_sums(graph)  # read off the weights as they are stored
     with np.errstate(invalid="ignore"):
         sizes: Values = both[:, 0] - both[:, 1]
     return sizes
@@ -234,7 +234,7 @@ def _sums(graph: Weighted, name: str, f: Entries) -> Values:
     return summed
 
 
-def _signed_sums(graph: Weighted) -> NDArray[np.float64]:
+def signed_sums(graph: Weighted) -> NDArray[np.float64]:
     """The positive and the negative weights summed, (in/out, positive/negative, neuron)."""
     return _added(graph, sums_of_blocks(graph))
 

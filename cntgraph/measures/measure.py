@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cntgraph.errors import InputRefused, did_you_mean
+from cntgraph.errors import CntWarning, DegenerateMeasure, InputRefused, did_you_mean
 from cntgraph.measures.catalogue import MEASURES
 from cntgraph.measures.declaring import Measure, found_in
 from cntgraph.measures.weighted import Weighted, largest_weight
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Snapshots", "measure", "plan"]
 
 HOUR = 3600.0
+
+_Refused = dict[str, DegenerateMeasure]  # by the name of the measure that says nothing
 
 
 class Snapshots(Protocol):
@@ -45,7 +48,9 @@ def measure(
     The names of one call are of one level. Measures of neurons have the columns neuron, layer,
     index and one of each name, in id order; those of blocks source, target (layers) and one of
     each name; those of networks one of each name. `cnt.measures()` lists them all. Given a run
-    instead of a network, the table has all its epochs and a first column ``epoch``.
+    instead of a network, the table has all its epochs and a first column ``epoch``; at an epoch
+    where a measure says nothing (`coreness` before anything was pruned) its values are NaN, and a
+    `CntWarning` names measure, epoch and reason.
 
     ``sign`` says what becomes of a weight's sign: ``absolute``, or ``signed``, ``positive`` or
     ``negative`` (the part of that sign) where the measure knows them. ``length`` says how long a
@@ -61,8 +66,9 @@ def measure(
     >>> list(cnt.measure(network, "pagerank").columns)
     ['neuron', 'layer', 'index', 'pagerank']
 
-    Raises `DegenerateMeasure` where a measure says nothing on this network, and `InputRefused` for
-    an unknown name or option and for a convention that the measure does not have.
+    Raises `DegenerateMeasure` where a measure says nothing on this network, or at no epoch of the
+    run, and `InputRefused` for an unknown name or option and for a convention that the measure does
+    not have.
     """
     chosen = _chosen(names, options)
     for one in chosen:
@@ -133,13 +139,22 @@ class _Call:
                 )
         return [made[key] for key in self.conventions]
 
-    def table(self, network: Network, largest: Mapping[Any, float]) -> pd.DataFrame:
+    def table(
+        self, network: Network, largest: Mapping[Any, float], refused: _Refused | None = None
+    ) -> pd.DataFrame:
+        """The table of a network; a measure that says nothing is ``refused`` there, else raised."""
         graphs = self.graphs(network, largest)
         for one, graph in zip(self.chosen, graphs, strict=True):
             _refuse_hours(one, graph, self.hours, self.options)
         columns: dict[str, Any] = {}
         for one, graph in zip(self.chosen, graphs, strict=True):
-            found = found_in(graph, one, self.options)
+            try:
+                found = found_in(graph, one, self.options)
+            except DegenerateMeasure as reason:
+                if refused is None:
+                    raise
+                refused[one.name] = reason
+                found = math.nan
             columns |= found if isinstance(found, dict) else {one.name: found}
         return _rows(self.chosen[0].level, graphs[0]).assign(**columns)
 
@@ -162,11 +177,26 @@ def _over_epochs(run: Snapshots, call: _Call) -> pd.DataFrame:
         raise InputRefused("the run has no epochs", fix="export a checkpoint into it first")
     largest = call.largest(run.network(epoch) for epoch in epochs)
     tables = []
+    refused: dict[int, _Refused] = {epoch: {} for epoch in epochs}
     for epoch in epochs:
-        table = call.table(run.network(epoch), largest)
+        table = call.table(run.network(epoch), largest, refused[epoch])
         table.insert(0, "epoch", epoch)
         tables.append(table)
+    _tell(call.chosen, refused)
     return pd.concat(tables, ignore_index=True)
+
+
+def _tell(chosen: Sequence[Measure], refused: Mapping[int, _Refused]) -> None:
+    """Warn of measures that say nothing at some epochs; refuse those that do at none."""
+    for one in chosen:
+        epochs = [epoch for epoch, reasons in refused.items() if one.name in reasons]
+        if not epochs:
+            continue
+        reason = refused[epochs[0]][one.name]
+        if len(epochs) == len(refused):
+            raise reason
+        among = ", ".join(map(str, epochs[:5])) + (", ..." if len(epochs) > 5 else "")
+        warnings.warn(f"{one.name} is NaN at epoch {among}: {reason.why}", CntWarning, stacklevel=4)
 
 
 def _chosen(names: Sequence[str], options: Mapping[str, Any]) -> list[Measure]:

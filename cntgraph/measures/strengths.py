@@ -1,12 +1,17 @@
-"""The sums at a neuron as measures, so that they stand beside others in one table."""
+"""The sums at a neuron as measures, so that they stand beside others in one table.
+
+Unless ``kinds`` says otherwise they are those of `cnt.strength`, over trained links.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cntgraph.measures.declaring import declared
-from cntgraph.measures.strength import strength as table_of
+from cntgraph.measures.distribution import signed_sums
 
 if TYPE_CHECKING:
     from cntgraph.measures.steps import Values
@@ -37,8 +42,8 @@ def _declared(
     'strength(mode="all", weights="weight")',
 )
 def strength(graph: Weighted) -> Values:
-    """Node strength: the sum of all the neuron's trained weights, signed."""
-    return _column(graph, "strength")
+    """Node strength: the sum of the weights of all the neuron's links, signed."""
+    return _added(*signed_sums(graph).sum(0))
 
 
 @_declared(
@@ -48,7 +53,7 @@ def strength(graph: Weighted) -> Values:
 )
 def strength_in(graph: Weighted) -> Values:
     """The sum of the neuron's incoming weights, signed."""
-    return _column(graph, "strength_in")
+    return _added(*signed_sums(graph)[0])
 
 
 @_declared(
@@ -58,7 +63,7 @@ def strength_in(graph: Weighted) -> Values:
 )
 def strength_out(graph: Weighted) -> Values:
     """The sum of the neuron's outgoing weights, signed."""
-    return _column(graph, "strength_out")
+    return _added(*signed_sums(graph)[1])
 
 
 @_declared(
@@ -67,12 +72,11 @@ def strength_out(graph: Weighted) -> Values:
     'strength(weights=[abs(w) for w in graph.es["weight"]])',
 )
 def strength_absolute(graph: Weighted) -> Values:
-    """The sum of the sizes of all the neuron's trained weights."""
-    return _column(graph, "strength_absolute")
+    """The sum of the sizes of the weights of all the neuron's links."""
+    positive, negative = signed_sums(graph).sum(0)
+    return _added(positive, -negative)
 
 
-def _column(graph: Weighted, name: str) -> Values:
-    if "strengths" not in graph.shared:
-        graph.shared["strengths"] = table_of(graph.network)
-    found: Values = graph.shared["strengths"][name].to_numpy()
-    return found
+def _added(positive: Values, negative: Values) -> Values:
+    with np.errstate(invalid="ignore"):  # of infinities of both signs the sum is NaN
+        return positive + negative

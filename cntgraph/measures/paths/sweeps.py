@@ -72,7 +72,22 @@ def sweep_from(graph: Weighted, sources: Values, inputs: Values, measured: Value
     """Sweeps from ``sources`` to all neurons, and from ``inputs`` to those of output layers.
 
     Each marks with 1 the neurons that it means, and ``measured`` those whose distances are wanted.
+    A network on a GPU is swept there.
     """
+    devices = (block.tensor.device for block in graph.blocks)
+    device = next((one for one in devices if one.type == "cuda"), None)
+    if device is not None:
+        from cntgraph.measures.paths.minplus import sweep_in_batches
+
+        wanted, ends = np.stack([sources, inputs]), marked(graph, "output")
+        swept = np.flatnonzero(wanted.any(axis=0) | (measured > 0))
+        return Found(
+            *np.concatenate(sweep_in_batches(links_of(graph), swept, wanted, ends, device))
+        )
+    return _swept(graph, sources, inputs, measured)
+
+
+def _swept(graph: Weighted, sources: Values, inputs: Values, measured: Values) -> Found:
     from cntgraph.measures.paths.chains import chains, pass_on, stands_for
     from cntgraph.measures.paths.sweeping import sweep
 
