@@ -9,9 +9,11 @@ import threading
 import traceback
 
 import pytest
+from proxy import Proxy
 
 import cntgraph as cnt
-from cntgraph.database import connect, connection
+from cntgraph.database import attending, connect, connection
+from cntgraph.database.attending import Silent, attended
 
 SECRET = "s3cret-and-long"
 
@@ -110,6 +112,81 @@ def test_the_port_of_something_else():
         error = refusal(f"bolt://127.0.0.1:{served.server_port}", password=SECRET)
         served.shutdown()
     assert "answers in HTTP" in error.what
+
+
+# -- attended calls
+
+
+@pytest.fixture
+def soon(monkeypatch):
+    """A silence is noticed at once."""
+    monkeypatch.setattr(attending, "_SILENCE", 0.1)
+    monkeypatch.setattr(attending, "_GREETING", 0.5)
+
+
+@pytest.fixture
+def forever():
+    """Work that lasts until the test is over."""
+    over = threading.Event()
+    yield over.wait
+    over.set()
+
+
+def test_a_silence_is_noticed_within_ten_seconds():
+    assert attending._SILENCE + attending._GREETING < 10
+
+
+@pytest.mark.parametrize("scheme", ["bolt", "neo4j", "bolt+ssc"])
+def test_a_call_to_a_server_that_greets_nobody_is_given_up(scheme, listening, soon, forever):
+    with pytest.raises(Silent, match="no answer for"):
+        attended(forever, connection.Address(f"{scheme}://127.0.0.1:{listening}"))
+
+
+def test_a_call_to_a_server_that_is_gone_is_given_up(closed, soon, forever):
+    with pytest.raises(Silent):
+        attended(forever, connection.Address(f"bolt://127.0.0.1:{closed}"))
+
+
+def test_a_long_call_is_let_be_while_the_server_greets(soon):
+    greeted = threading.Event()
+
+    def greet(server):
+        for _ in range(3):
+            with server.accept()[0] as guest:
+                assert guest.recv(20).startswith(b"\x60\x60\xb0\x17")
+                guest.sendall(bytes(4))
+        greeted.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, args=[server], daemon=True).start()
+        place = connection.Address(f"bolt://127.0.0.1:{server.getsockname()[1]}")
+        assert attended(lambda: greeted.wait(60), place)
+
+
+def test_what_a_call_raises_is_raised(closed):
+    place = connection.Address(f"bolt://127.0.0.1:{closed}")
+    assert attended(lambda: 7, place) == 7
+    with pytest.raises(KeyError, match="mine"):
+        attended(lambda: {}["mine"], place)
+
+
+@pytest.mark.neo4j
+def test_a_query_into_a_black_hole_ends(server, monkeypatch):
+    knocks = []
+    greet = attending._greet
+    monkeypatch.setattr(attending, "_greet", lambda place: knocks.append(greet(place)))
+    with Proxy(int(server.uri.rpartition(":")[2])) as proxy:
+        uri = f"bolt://127.0.0.1:{proxy.port}"
+        with connect(uri, user=server.user, password=server.password) as db:
+            monkeypatch.setattr(attending, "_SILENCE", 0.1)
+            long = "UNWIND range(1, 3000000) AS x RETURN count(toString(x)) AS n"
+            assert db.within(seconds=None).cypher(long)["n"].item() == 3_000_000
+            assert knocks  # it was long enough for that, and was not cut
+            proxy.arm(silent_after=0)
+            monkeypatch.setattr(attending, "_GREETING", 0.5)
+            for ask in (db.cypher, db.connection.rows):
+                with pytest.raises(cnt.DatabaseError, match="then says nothing"):
+                    ask("RETURN 1 AS x")
 
 
 @pytest.mark.neo4j

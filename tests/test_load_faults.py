@@ -22,19 +22,15 @@ from proxy import Proxy
 from stored import assert_same_bits, everything_of, exported, links_sent, rows_of
 
 import cntgraph as cnt
-from cntgraph.database import connect, load
+from cntgraph.database import attending, connect, load
 from cntgraph.database import server as local
 from cntgraph.database import settings as of_server
 from cntgraph.database.links import link_columns, link_parts
 from cntgraph.database.part import Portion
 from cntgraph.errors import LoadInterrupted
 
-# So little memory that no part fits whole, and a silent server given up after two seconds.
-TIGHT = """\
-db.memory.transaction.max=2m
-server.bolt.connection_keep_alive=1s
-server.bolt.connection_keep_alive_probes=2
-"""
+# So little memory that no part fits whole.
+TIGHT = "db.memory.transaction.max=2m\n"
 
 
 @pytest.fixture(scope="module")
@@ -252,10 +248,13 @@ def test_a_slow_link_is_slow_and_works(tight, proxy, mlp, clean):
 @pytest.mark.neo4j
 def test_a_link_that_falls_silent_is_given_up(tight, proxy, mlp, clean, monkeypatch):
     monkeypatch.setattr(load, "_PATIENCE", 1.0)
+    monkeypatch.setattr(attending, "_SILENCE", 0.2)
+    monkeypatch.setattr(attending, "_GREETING", 1.0)
     with through(proxy, tight) as db, ThreadPoolExecutor(1) as pool:
         proxy.arm(silent_after=6_000)
         with pytest.raises(LoadInterrupted, match="was interrupted") as error:
             pool.submit(db.load, mlp).result(timeout=120)
+        assert "says nothing" in error.value.what
         assert f"cntgraph load {mlp.path}" in error.value.fix
         proxy.heal()
         proxy.reset()

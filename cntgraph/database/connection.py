@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
+from cntgraph.database.attending import attended
 from cntgraph.database.retrying import repeated
 from cntgraph.database.translating import translated
 from cntgraph.errors import DatabaseError, InputRefused, did_you_mean
@@ -177,7 +178,9 @@ class Connection:
                 return found
 
         with translated(self.place):
-            return repeated(attempt, patience=self.patience, pause=self.pause)
+            return repeated(
+                lambda: attended(attempt, self.place), patience=self.patience, pause=self.pause
+            )
 
 
 def reach(place: Address) -> Connection:
@@ -196,10 +199,15 @@ def reach(place: Address) -> Connection:
             telemetry_disabled=True,
             user_agent="cntgraph",
         )
-    try:
+
+    def enter() -> None:
         # a plain session: inside a managed one the driver would try again for half a minute
-        with translated(place), driver.session(database=place.database) as session:
+        with driver.session(database=place.database) as session:
             session.run("RETURN 1").consume()
+
+    try:
+        with translated(place):
+            attended(enter, place)
     except BaseException:
         driver.close()
         raise

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cntgraph.database.attending import attended
 from cntgraph.database.translating import translated
 from cntgraph.errors import CntWarning, DatabaseError
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
 
 __all__ = ["TOKEN", "Limits", "admit", "frame", "read"]
+
+T = TypeVar("T")
 
 # What may be called: it looks at the schema or at an index of the database, and at nothing else.
 PROCEDURES = frozenset(
@@ -53,18 +55,19 @@ class Limits:
     rows: int | None = 10_000
 
 
-@contextmanager
-def _reading(connection: Connection) -> Iterator[neo4j.Session]:
-    """A session that the server lets read and nothing else."""
+def _asked(connection: Connection, work: Callable[[neo4j.Session], T]) -> T:
+    """What ``work`` finds in a session that the server lets read and nothing else."""
     from neo4j import READ_ACCESS
 
     place = connection.place
     name, mode = place.database, READ_ACCESS
-    with (
-        translated(place),
-        connection.driver.session(database=name, default_access_mode=mode) as session,
-    ):
-        yield session
+
+    def asked() -> T:
+        with connection.driver.session(database=name, default_access_mode=mode) as session:
+            return work(session)
+
+    with translated(place):
+        return attended(asked, place)
 
 
 def read(
@@ -73,15 +76,14 @@ def read(
     """The rows of a query as a DataFrame; ``attrs["truncated"]`` says whether they were cut."""
     from neo4j import Query
 
-    with _reading(connection) as session:
-        query = Query(text, timeout=limits.seconds)
-        result = session.run(query, dict(parameters))
+    def rows_of(session: neo4j.Session) -> tuple[list[str], list[list[Any]]]:
+        result = session.run(Query(text, timeout=limits.seconds), dict(parameters))
         names = list(result.keys())
-        if limits.rows is None:
-            rows, truncated = [record.values() for record in result], False
-        else:
-            rows = [record.values() for record in result.fetch(limits.rows + 1)]
-            truncated = len(rows) > limits.rows
+        records = result if limits.rows is None else result.fetch(limits.rows + 1)
+        return names, [record.values() for record in records]
+
+    names, rows = _asked(connection, rows_of)
+    truncated = limits.rows is not None and len(rows) > limits.rows
     found = frame(names, rows[: limits.rows])
     found.attrs["truncated"] = truncated
     if truncated:
@@ -97,7 +99,7 @@ def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limi
     """Raise `DatabaseError` unless the query only reads, and only this database."""
     from neo4j import Query
 
-    with _reading(connection) as session:
+    def judge(session: neo4j.Session) -> None:
         query = Query(f"EXPLAIN {text}", timeout=limits.seconds)
         summary = session.run(query, dict(parameters)).consume()
         plan: Any = summary.plan
@@ -106,6 +108,8 @@ def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limi
         for name, details in _operators(plan):
             _judge(name, details)
         _judge_functions(text, session)
+
+    _asked(connection, judge)
 
 
 def _judge(name: str, details: str) -> None:

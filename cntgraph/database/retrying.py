@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from cntgraph.database.attending import Silent
 from cntgraph.errors import DatabaseError
 
 __all__ = ["TooLarge", "repeated"]
@@ -28,8 +29,9 @@ class TooLarge(DatabaseError):
 def repeated(attempt: Callable[[], T], *, patience: float, pause: Callable[[float], object]) -> T:
     """The result of the first attempt that succeeds.
 
-    What passes by itself is waited for, ``patience`` seconds from the first failure on; the
-    attempt must be harmless to make twice, for its commit may have been heard and not its answer.
+    What passes by itself is waited for, ``patience`` seconds from the first failure on, of which
+    the silence before it is a part. The attempt must be harmless to make twice, for its commit may
+    have been heard and not its answer.
     Raises `TooLarge` where memory is short, else the driver's last error.
     """
     from neo4j.exceptions import DriverError, Neo4jError
@@ -37,13 +39,15 @@ def repeated(attempt: Callable[[], T], *, patience: float, pause: Callable[[floa
     limit = None
     lost = False
     for delay in _delays():
+        begun = time.monotonic()
         try:
             return attempt()
         except (Neo4jError, DriverError, OSError) as error:
             if isinstance(error, Neo4jError) and _memory_is_short(error):
                 raise _too_large(error) from error
             now = time.monotonic()
-            limit = now + patience if limit is None else limit
+            if limit is None:
+                limit = patience + (begun if isinstance(error, Silent) else now)
             lost = lost or not isinstance(error, Neo4jError)
             if now + delay > limit or not _passes(error, lost=lost):
                 raise

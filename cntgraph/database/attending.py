@@ -1,0 +1,101 @@
+"""A call to the server is attended: where nothing comes back, somebody knocks whether it lives.
+
+The driver waits for an answer as long as it takes, and rightly: a query may be long. A server
+that works on one still greets whoever else comes; where the way to it swallows everything, or the
+server is stuck, nobody is greeted, and the call is given up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from cntgraph.database.connection import Address
+
+__all__ = ["Silent", "attended"]
+
+T = TypeVar("T")
+
+_SILENCE = 4.0  # seconds without an answer, after which the server is asked for a greeting
+_GREETING = 4.5  # seconds it has for that
+_PORT = 7687
+_HELLO = bytes.fromhex("6060b017 00000405 00000404 00000005 00000006")  # Bolt, and some versions
+
+
+class Silent(TimeoutError):
+    """The server answered neither the call nor a greeting."""
+
+
+class _Task(Generic[T]):
+    """Work in a thread of its own, which nobody has to wait for: neither we nor the exit."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.done = threading.Event()
+        self._work = work
+        self._found: list[T] = []
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._found.append(self._work())
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.done.set()
+
+    def result(self) -> T:
+        """What the work gave or raised."""
+        if self._error is not None:
+            raise self._error
+        return self._found[0]
+
+
+def attended(work: Callable[[], T], place: Address) -> T:
+    """What a call to the server gives; `Silent` within ten seconds where the server is not there.
+
+    A call that is given up goes on in its thread until its connection ends: it may have been
+    heard, as any call may whose answer is lost.
+    """
+    call = _Task(work)
+    while not call.done.wait(_SILENCE):
+        knock = _Task(lambda: _greet(place))
+        if call.done.wait(_GREETING):
+            break
+        if not (knock.done.is_set() and _went_well(knock)):
+            raise Silent(f"no answer for {_SILENCE + _GREETING:g} s")
+    return call.result()
+
+
+def _went_well(task: _Task[None]) -> bool:
+    with contextlib.suppress(OSError):
+        task.result()
+        return True
+    return False
+
+
+def _greet(place: Address) -> None:
+    """Be greeted by the server as a driver is before it says who asks; else an OSError."""
+    parts = urlsplit(place.uri)
+    there = parts.hostname or "localhost", parts.port or _PORT
+    connection = socket.create_connection(there, timeout=_GREETING)
+    if "+s" in parts.scheme:
+        connection = _encrypted(connection)
+    with connection:
+        connection.sendall(_HELLO)
+        if not connection.recv(4):
+            raise ConnectionError("closed without a greeting")
+
+
+def _encrypted(plain: socket.socket) -> ssl.SSLSocket:
+    """Nothing is told or believed here, so whose certificate it is does not matter."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with plain:  # which the wrapping takes over, or which is closed where it fails
+        return context.wrap_socket(plain)
