@@ -62,6 +62,18 @@ def test_damping_is_an_option():
     np.testing.assert_allclose(found, expected, rtol=1e-11)
 
 
+@pytest.mark.parametrize("name", ["pagerank", "pagerank_backward"])
+def test_the_ranks_of_a_layer_as_shares_of_it(name):
+    network = traced_network("residual")
+    whole = cnt.measure(network, name).set_index("layer")[name]
+    found = cnt.measure(network, name, by_layer=True).set_index("layer")[name]
+    sums = found.groupby(level=0).sum()
+    np.testing.assert_allclose(sums, 1.0, 1e-12)
+    for layer in network.layers:
+        ratio = found.loc[[layer.name]] / whole.loc[[layer.name]]
+        np.testing.assert_allclose(ratio, ratio.iloc[0], 1e-12)
+
+
 def test_a_nan_weight_stays_nan():
     network = cnt.trace(nn.Linear(3, 2), (1, 3))
     weights = {n: t.clone() for n, t in network.weights.items()}

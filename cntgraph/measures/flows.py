@@ -34,13 +34,13 @@ SMALLEST, LARGEST = -307.0, 308.0  # decimal exponents of what float64 holds wit
     formula=r"$r_j = \frac{1}{Z}\bigl(1 + d \sum_i r_i \frac{|w_{ij}|}{\sum_k |w_{ik}|}\bigr)$, "
     r"$d$ the damping, $\sum_j r_j = 1$",
     sees="where a walker along the links is found: neurons fed by strong shares of strong neurons",
-    leave="deeper layers collect more walkers; compare neurons within a layer",
+    leave="deeper layers collect more walkers; compare neurons within a layer, or `by_layer=True`",
     degenerate="no links: every neuron has the same rank",
     igraph='pagerank(weights="weight")',
     reference="Brin and Page 1998",
 )
-def pagerank(graph: Weighted, *, damping: float = 0.85) -> Values:
-    """PageRank along the direction of computation, summing to 1.
+def pagerank(graph: Weighted, *, damping: float = 0.85, by_layer: bool = False) -> Values:
+    """PageRank along the direction of computation, summing to 1; ``by_layer``, in every layer.
 
     What a neuron without outgoing links would hand to everybody only changes the scale, so the
     result is igraph's of the explicit graph of absolute weights.
@@ -48,7 +48,7 @@ def pagerank(graph: Weighted, *, damping: float = 0.85) -> Values:
     Source: Brin and Page, 1998, doi:10.1016/S0169-7552(98)00110-X.
     """
     refuse_without_links(graph, "pagerank")
-    return _ranks(graph, graph.steps, damping)
+    return _ranks(graph, graph.steps, damping, by_layer=by_layer)
 
 
 @declared(
@@ -57,15 +57,18 @@ def pagerank(graph: Weighted, *, damping: float = 0.85) -> Values:
     cost="sweep",
     formula=r"PageRank of the graph with every link turned round",
     sees="neurons that strong shares of the outputs come from",
-    leave="earlier layers collect more walkers; compare neurons within a layer",
+    leave="earlier layers collect more walkers; compare within a layer, or `by_layer=True`",
     degenerate="no links: every neuron has the same rank",
     igraph='reverse_edges(), then pagerank(weights="weight")',
     reference="Brin and Page 1998",
 )
-def pagerank_backward(graph: Weighted, *, damping: float = 0.85) -> Values:
-    """PageRank against the direction of computation: from the outputs to the inputs."""
+def pagerank_backward(graph: Weighted, *, damping: float = 0.85, by_layer: bool = False) -> Values:
+    """PageRank against the direction of computation, from the outputs to the inputs.
+
+    It sums to 1; ``by_layer``, in every layer.
+    """
     refuse_without_links(graph, "pagerank_backward")
-    return _ranks(graph, graph.turned, damping)
+    return _ranks(graph, graph.turned, damping, by_layer=by_layer)
 
 
 @declared(
@@ -224,11 +227,14 @@ def flow(graph: Weighted) -> Values:
     return passing
 
 
-def _ranks(graph: Weighted, steps: Steps, damping: float) -> Values:
+def _ranks(graph: Weighted, steps: Steps, damping: float, *, by_layer: bool) -> Values:
     if not 0 <= damping < 1:
         raise InputRefused(f"damping={damping}", fix="give a number from 0 to less than 1")
     rank = _handed_on(graph, steps, np.ones(graph.neuron_count), damping)
-    rank /= rank.sum()
+    if not by_layer:
+        return rank / rank.sum()
+    for layer in graph.network.layers:
+        rank[layer.first : layer.last] /= rank[layer.first : layer.last].sum()
     return rank
 
 
