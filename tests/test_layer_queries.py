@@ -53,14 +53,14 @@ def trained(db, tmp_path_factory):
     found = {}
     for name, (kind, shape) in MODELS.items():
         torch.manual_seed(3)
-        images = torch.tensor(digits.images[:300] / 16).reshape(-1, *shape[1:])
-        labels = torch.tensor(digits.target[:300])
+        images = torch.tensor(digits.images[:200] / 16).reshape(-1, *shape[1:])
+        labels = torch.tensor(digits.target[:200])
         model = kind().double()
         optimiser = torch.optim.Adam(model.parameters(), 0.01)
         folder = tmp_path_factory.mktemp("runs") / name
         with cnt.Recorder(model, images[:1], to=folder, name=f"layers: {name}") as recorder:
             for epoch in range(2):
-                for batch in torch.randperm(300).split(30):
+                for batch in torch.randperm(200).split(20):
                     optimiser.zero_grad()
                     nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
                     optimiser.step()

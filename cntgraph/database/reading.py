@@ -7,13 +7,15 @@ in its plan, whatever comments, escapes or prefixes the text hides it in.
 
 from __future__ import annotations
 
+import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cntgraph.database.attending import attended
+from cntgraph.database.deadline import cut_after
 from cntgraph.database.translating import translated
 from cntgraph.errors import CntWarning, DatabaseError
 
@@ -55,7 +57,7 @@ class Limits:
     rows: int | None = 10_000
 
 
-def _asked(connection: Connection, work: Callable[[neo4j.Session], T]) -> T:
+def _asked(connection: Connection, limits: Limits, work: Callable[[neo4j.Session], T]) -> T:
     """What ``work`` finds in a session that the server lets read and nothing else."""
     from neo4j import READ_ACCESS
 
@@ -63,7 +65,10 @@ def _asked(connection: Connection, work: Callable[[neo4j.Session], T]) -> T:
     name, mode = place.database, READ_ACCESS
 
     def asked() -> T:
-        with connection.driver.session(database=name, default_access_mode=mode) as session:
+        with (
+            connection.driver.session(database=name, default_access_mode=mode) as session,
+            cut_after(session, limits.seconds),
+        ):
             return work(session)
 
     with translated(place):
@@ -82,7 +87,7 @@ def read(
         records = result if limits.rows is None else result.fetch(limits.rows + 1)
         return names, [record.values() for record in records]
 
-    names, rows = _asked(connection, rows_of)
+    names, rows = _asked(connection, limits, rows_of)
     truncated = limits.rows is not None and len(rows) > limits.rows
     found = frame(names, rows[: limits.rows])
     found.attrs["truncated"] = truncated
@@ -105,29 +110,40 @@ def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limi
         plan: Any = summary.plan
         if summary.query_type != "r" or plan is None:
             raise _refused("it does more than read", "writes go through db.load and db.delete")
-        for name, details in _operators(plan):
+        operators = list(_operators(plan))
+        for name, details in operators:
             _judge(name, details)
-        _judge_functions(text, session)
+        _judge_functions([*_readings(text), *(details for _, details in operators)], session)
 
-    _asked(connection, judge)
+    _asked(connection, limits, judge)
 
 
 def _judge(name: str, details: str) -> None:
-    """Refuse an operator of the plan that reaches further than the graph."""
-    if name == "LoadCSV":
+    """Refuse an operator of the plan that reaches further than the graph.
+
+    A subquery within an expression has no operators of its own: the server writes its text, as it
+    understood it, into the details of the operator that evaluates it.
+    """
+    words = [*_words(details), ""]
+    before = [word.upper() for word in words]
+    if name == "LoadCSV" or ("LOAD", "CSV") in itertools.pairwise(before):
         raise _refused("LOAD CSV reads files and addresses with the server's rights", "")
     if _COMMAND.fullmatch(name) and name not in _COMMANDS:
         raise _refused(f"it is a command to the server ({name})", "use cypher-shell for that")
-    if "ProcedureCall" in name and (called := details.partition("(")[0].strip()) not in PROCEDURES:
+    threes = zip(before, words[1:], words[2:], strict=False)
+    called = {b for a, b, c in threes if a == "CALL" and b not in "({" and ("." in b or c == "(")}
+    if "ProcedureCall" in name:
+        called.add(details.partition("(")[0].strip())
+    if found := sorted(called - PROCEDURES):
         known = ", ".join(sorted(PROCEDURES))
-        raise _refused(f"it calls the procedure {called}", f"allowed are {known}")
+        raise _refused(f"it calls the procedure {found[0]}", f"allowed are {known}")
 
 
-def _judge_functions(text: str, session: neo4j.Session) -> None:
+def _judge_functions(texts: Iterable[str], session: neo4j.Session) -> None:
     """Refuse functions that an extension brought along; the plan does not always show them."""
     rows = session.run("SHOW FUNCTIONS YIELD name, isBuiltIn WHERE NOT isBuiltIn RETURN name")
     foreign = {str(row["name"]).lower() for row in rows}
-    called = {name.lower() for reading in _readings(text) for name in _called(reading)}
+    called = {name.lower() for text in texts for name in _called(text)}
     if found := sorted(foreign & called):
         raise _refused(
             f"it calls the function {found[0]}", "only Neo4j's own functions are allowed"
@@ -142,14 +158,23 @@ def _readings(text: str) -> Iterator[str]:
 
 def _called(text: str) -> Iterator[str]:
     """Every name, dots included, that an opening parenthesis follows."""
+    yield from (a for a, b in itertools.pairwise(_words(text)) if b == "(")
+
+
+def _words(text: str) -> Iterator[str]:
+    """Names with their dots, and everything else that is no comment, one by one."""
     name = ""
     for token in TOKEN.findall(text):
         if token.startswith(("//", "/*")) and len(token) > 1:
             continue
         word = token.strip("`") if token.startswith("`") else token
-        if token == "(":
-            yield name
-        name = name + word if token == "." or name.endswith(".") else word
+        if token == "." or name.endswith("."):
+            name += word
+        else:
+            if name:
+                yield name
+            name = word
+    yield name
 
 
 def _operators(plan: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
