@@ -153,14 +153,20 @@ def test_a_filter_that_keeps_everything_changes_nothing():
 
 @pytest.mark.parametrize("name", TRIANGLES)
 def test_a_skip_connection_closes_triangles(name):
-    assert cnt.measure(traced(Reading), name)[name].max() > 0
-    assert "no triangles" in reason(traced(Adding), name).why
-    assert cnt.measure(traced(Adding), name, kinds=ALL)[name].max() > 0, "by the identity"
+    reading, adding = (traced(kind).filtered("top:4") for kind in (Reading, Adding))
+    assert cnt.measure(reading, name)[name].max() > 0
+    assert "no triangles" in reason(adding, name).why
+    assert cnt.measure(adding, name, kinds=ALL)[name].max() > 0, "by the identity"
     # three layers may be joined each to each and no three neurons of them
     parted = traced(Reading).filtered("top:1").filtered("above:0.43")
     assert parted.link_count
     assert {b.target for b in parted.blocks} == {b.target for b in traced(Reading).blocks}
     reason(parted, name)
+
+
+def test_triangles_of_full_layers_are_as_many_at_each_neuron():
+    assert "one value per layer" in reason(traced(Reading), "clustering").why
+    assert cnt.measure(traced(Reading), "transitivity")["transitivity"][0] > 0
 
 
 def test_undirected_eigenvectors_are_the_way_out():

@@ -9,7 +9,8 @@ import numpy as np
 
 from cntgraph.errors import DegenerateMeasure
 from cntgraph.measures.declaring import declared
-from cntgraph.measures.wiring import OF_SIGN, links_of_sign, unknown_signs
+from cntgraph.measures.refusing import refuse_constant
+from cntgraph.measures.wiring import OF_SIGN, UNTRAINED, links_of_sign, unknown_signs
 
 if TYPE_CHECKING:
     import igraph
@@ -31,7 +32,7 @@ NONE = "no triangles: a link joins two layers, and only a skip connection closes
     sees="neurons whose partners are joined too, as skip connections join them",
     leave="without skip connections it is 0: `square_clustering` counts the shortest loops of a "
     "layered network",
-    degenerate=NONE,
+    degenerate=f"{NONE}; one value per layer, where all of these are full",
     igraph='as_undirected(), then transitivity_local_undirected(mode="zero")',
     reference="Watts and Strogatz 1998",
 )
@@ -46,7 +47,9 @@ def clustering(graph: Weighted) -> Values:
     simple = _with_triangles(graph, "clustering")
     if simple is None:
         return np.full(graph.neuron_count, np.nan)
-    return np.asarray(simple.transitivity_local_undirected(mode="zero"))
+    found = np.asarray(simple.transitivity_local_undirected(mode="zero"))
+    refuse_constant(graph, "clustering", found, fix=UNTRAINED)
+    return found
 
 
 @declared(
