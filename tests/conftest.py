@@ -4,8 +4,26 @@ from contextlib import contextmanager
 
 import pytest
 
+from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.jars import user_folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_compiler():
+    """Java's quick compiler alone: most of what a server does in its first minute is to compile.
+
+    A start takes two thirds of the time; those of commands, in processes of their own, are as a
+    user has them.
+    """
+    options = homes.java_options
+
+    def quick(*given):
+        return ["-XX:TieredStopAtLevel=1", *options(*given)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(homes, "java_options", quick)
+        yield
 
 
 @pytest.fixture(scope="session")

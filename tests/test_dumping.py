@@ -37,8 +37,10 @@ def test_there_and_back(tmp_path):
     assert kept("CREATE (:Kept {value: 1})") == [1]
     before = local.status()
     assert dumping.dump(file) == file.stat().st_size > 0
-    assert local.status().running, "it runs again"
-    assert local.status().pid != before.pid
+    after = local.status()
+    assert after.running, "it runs again"
+    assert (after.uri, after.home) == (before.uri, before.home)
+    assert after.pid != before.pid
     with pytest.raises(cnt.InputRefused, match="is there already"):
         dumping.dump(file)
 
@@ -48,10 +50,10 @@ def test_there_and_back(tmp_path):
     with pytest.raises(cnt.DatabaseError, match="load failed"):
         dumping.restore(broken)
     assert kept() == [1, 2]
+    assert local.status().pid == after.pid, "nothing stopped for it"
 
-    local.stop()
     dumping.restore(file)
-    assert not local.status().running, "it stays stopped"
+    assert local.status().running, "it runs again"
     assert kept() == [1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a dump", "broken"]
     assert not (local.status().home / "restoring").exists()

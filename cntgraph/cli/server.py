@@ -15,7 +15,7 @@ import typer
 from cntgraph.cli.networks import Json
 from cntgraph.cli.output import answer, note, print_json, records, size, stages
 from cntgraph.cli.runs import epoch_of
-from cntgraph.errors import InputRefused
+from cntgraph.errors import DatabaseError, InputRefused
 
 if TYPE_CHECKING:
     from cntgraph.runs import Run
@@ -44,7 +44,7 @@ def start(
 
     running = server.start(neo4j=neo4j, heap=heap, page_cache=page_cache, gds=gds)
     if json:
-        print_json({**_status(), "runs": None} | {"pid": running.pid})
+        print_json({**asdict(server.status()), "runs": None} | {"pid": running.pid})
     else:
         note(f"Neo4j {running.version} at {running.uri}, process {running.pid}")
         _how_to_connect(running.uri, running.home / "password")
@@ -63,12 +63,16 @@ def stop(json: Json = False) -> None:
 
 def status(json: Json = False) -> None:
     """Say whether it runs, what it holds and how to connect."""
-    found = _status()
+    found, problem = _status()
     if json:
         print_json(found)
+    else:
+        shown = {name: value for name, value in found.items() if name not in ("runs", "size_bytes")}
+        answer({**shown, "size": size(found["size_bytes"]), "runs": _told(found)})
+    if problem is not None:
+        raise problem
+    if json:
         return
-    shown = {name: value for name, value in found.items() if name not in ("runs", "size_bytes")}
-    answer({**shown, "size": size(found["size_bytes"]), "runs": _told(found)})
     if found["running"]:
         _how_to_connect(found["uri"], found["password_file"])
     if os.environ.get("NEO4J_URI"):
@@ -191,22 +195,30 @@ def _held(*, start: bool) -> list[str] | None:
 
     found = server.status()
     if found.running:
-        return [str(run["name"]) for run in _status()["runs"]]
+        return _names()
     if not (found.home / "data" / "databases" / "neo4j").exists():
         return []
     if not start:
         return None
     server.start()
     try:
-        return [str(run["name"]) for run in _status()["runs"]]
+        return _names()
     finally:
         server.stop()
+
+
+def _names() -> list[str] | None:
+    """The names of the runs that a running server holds; None where it does not say."""
+    runs = _status()[0]["runs"]
+    return None if runs is None else [str(run["name"]) for run in runs]
 
 
 def _told(found: dict[str, Any]) -> str:
     """The runs that a running server holds, in words."""
     if not found["running"]:
         return "unknown while it is stopped"
+    if found["runs"] is None:
+        return "unknown: the database does not answer"
     runs = (
         f"{run['name']} ({run['epochs']} epochs, {run['neurons']:,} neurons, "
         f"{run['loaded']:,} links loaded, {run['status']})"
@@ -226,16 +238,21 @@ def _ask(home: Path, what: str, command: str) -> None:
         raise InputRefused(f"the data in {home} was not {what}d", why="you did not say yes")
 
 
-def _status() -> dict[str, Any]:
+def _status() -> tuple[dict[str, Any], DatabaseError | None]:
+    """What is known of the server, and why its runs are not where it runs and does not say."""
     from cntgraph.database import connect, server
 
     found = server.status()
-    runs: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] | None = []
+    problem = None
     if found.running and found.uri:
-        password = found.password_file.read_text(encoding="utf-8").strip()
-        with connect(found.uri, user="neo4j", password=password) as database:
-            runs = records(database.query("runs"))
-    return {**asdict(found), "runs": runs}
+        try:
+            password = found.password_file.read_text(encoding="utf-8").strip()
+            with connect(found.uri, user="neo4j", password=password) as database:
+                runs = records(database.query("runs"))
+        except DatabaseError as error:
+            runs, problem = None, error
+    return {**asdict(found), "runs": runs}, problem
 
 
 def _how_to_connect(uri: str, password_file: object) -> None:

@@ -29,6 +29,7 @@ from cntgraph.errors import DatabaseError, InputRefused
 __all__ = ["dump", "restore"]
 
 _HEAP = "512m"
+_COMPILER = "-XX:TieredStopAtLevel=1"  # the quick one alone: it reads and writes, and is soon over
 _SETTINGS = "db.tx_log.preallocate=false\ndbms.usage_report.enabled=false\n"
 
 
@@ -99,7 +100,8 @@ def _admin(
         (Path(folder) / "neo4j.conf").write_text(_SETTINGS, encoding="utf-8")
         arguments = Path(folder) / "java.arguments"
         main = ["org.neo4j.cli.AdminTool", "database", *command]
-        arguments.write_text(quoted([*java_options(java, jars, _HEAP), *main]), encoding="utf-8")
+        options = [_COMPILER, *java_options(java, jars, _HEAP)]
+        arguments.write_text(quoted([*options, *main]), encoding="utf-8")
         done = subprocess.run(
             [str(java.path), f"@{arguments}"],
             cwd=place,

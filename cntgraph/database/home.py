@@ -30,15 +30,18 @@ __all__ = [
     "bytes_on_disk",
     "discard_data",
     "ensure_password",
+    "has_room",
     "keep",
     "password_file",
     "prepare",
     "recorded",
+    "refuse_without_room",
     "release_of",
 ]
 
 USER = "neo4j"
 _MARK = "server.json"
+_ROOM = 32 << 20  # bytes: a new store, its log and a few transactions
 _UNREADABLE = (
     FileNotFoundError,
     NotADirectoryError,
@@ -96,8 +99,30 @@ def _is_beside(path: Path) -> bool:
 
 
 def keep(home: Path, record: Record) -> None:
-    """Write the mark anew."""
-    _write(home / _MARK, json.dumps(asdict(record)) + "\n")
+    """Write the mark anew. Raises `DatabaseError` where the disk does not take it."""
+    try:
+        _write(home / _MARK, json.dumps(asdict(record)) + "\n")
+    except OSError as error:
+        raise DatabaseError(
+            f"{home} cannot be written",
+            why=f"{error.strerror}; {shutil.disk_usage(home).free:,} bytes are free there",
+            fix="make room on its disk, or set CNTGRAPH_HOME to a folder on another",
+        ) from error
+
+
+def has_room(home: Path) -> bool:
+    """Whether a server can write there; on a full disk it neither starts nor stops by itself."""
+    return shutil.disk_usage(home).free >= _ROOM
+
+
+def refuse_without_room(home: Path) -> None:
+    """A full disk, said before a server meets it: what it cannot write there ends its database."""
+    if not has_room(home):
+        raise DatabaseError(
+            f"the disk of {home} is full: {shutil.disk_usage(home).free:,} bytes are free",
+            why=f"a server needs {_ROOM:,} to start, and more to write; nothing was changed",
+            fix="make room there, then run this again: what was committed is safe",
+        )
 
 
 def admitted(home: Path) -> Record:
@@ -117,7 +142,8 @@ def admitted(home: Path) -> Record:
             why="an older Neo4j cannot read it",
             fix="upgrade cntgraph, or delete the data and load again: cntgraph db reset",
         )
-    keep(home, record)
+    if not (home / _MARK).exists():
+        keep(home, record)
     return record
 
 
@@ -129,11 +155,15 @@ def _write(path: Path, text: str) -> None:
     """The whole text under `path` or nothing of it, for its owner's eyes only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with open(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    os.replace(beside, path)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
 
 
 def discard_data(home: Path) -> None:

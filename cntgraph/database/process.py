@@ -13,7 +13,8 @@ from pathlib import Path
 __all__ = ["Process", "launch"]
 
 
-_BURIAL = 5.0  # seconds for the system to forget a process that has ended
+_DEATH = 60.0  # seconds for the system to end a process that was killed
+_BURIAL = 5.0  # and to forget one that has ended
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,19 @@ class Process:
 
         Gone is gone from the table of processes too, unless the system is slow to bury its dead.
         """
+        self._ended((signal.SIGTERM, patience), (signal.SIGKILL, _DEATH))
+
+    def kill(self) -> None:
+        """SIGKILL, for one that must write nothing more; returns when it is gone, as `end` does."""
+        self._ended((signal.SIGKILL, _DEATH))
+
+    def _ended(self, *orders: tuple[int, float]) -> None:
         if not self.runs:
             return
-        for order, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 60.0)):
+        for number, seconds in orders:
             limit = time.monotonic() + seconds
             if self.runs:
-                os.kill(self.pid, order)
+                os.kill(self.pid, number)
             while self.runs and time.monotonic() < limit:
                 time.sleep(0.02)
         limit = time.monotonic() + _BURIAL

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cntgraph.database.health import State, causes, state
 from cntgraph.database.home import (
     USER,
     Record,
@@ -15,6 +16,7 @@ from cntgraph.database.home import (
     keep,
     password_file,
     prepare,
+    refuse_without_room,
     release_of,
 )
 from cntgraph.database.jars import fetch, pinned
@@ -24,7 +26,7 @@ from cntgraph.database.releases import Release
 from cntgraph.database.settings import Options
 from cntgraph.errors import DatabaseError
 
-__all__ = ["Progress", "Server", "running"]
+__all__ = ["Progress", "Server", "condition", "running"]
 
 Progress = Callable[[int, int], None]
 
@@ -47,8 +49,10 @@ class Server:
 def running(home: Path, options: Options, progress: Progress | None = None) -> Server:
     """The server of this home, launched with these options unless it runs already."""
     record = admitted(home)
-    if record.process.runs:
+    if record.process.runs and condition(home, record) is not State.BROKEN:
         return _answering(home, record)
+    refuse_without_room(home)
+    record.process.kill()  # where it is broken; it must not write what it still holds
     release = release_of(home)
     java = java_runtime(release)
     jars = fetch(
@@ -101,41 +105,40 @@ def _free_port(preferred: int) -> int:
     )
 
 
+def condition(home: Path, record: Record) -> State:
+    """How the database of a server that runs is."""
+    return state(record.uri, (USER, _password(home)))
+
+
+def _password(home: Path) -> str:
+    return password_file(home).read_text(encoding="utf-8").strip()
+
+
 def _answering(home: Path, record: Record) -> Server:
     """The server, once a query with its password was answered."""
-    password = password_file(home).read_text(encoding="utf-8").strip()
-    server = Server(record.uri, USER, password, record.process.pid, home, record.neo4j)
     limit = time.monotonic() + _START_SECONDS
     while time.monotonic() < limit:
-        if _answers(server, record.port):
-            return server
+        found = condition(home, record)
+        if found is State.READY:
+            return Server(record.uri, USER, _password(home), record.process.pid, home, record.neo4j)
+        if found is State.LOCKED:
+            raise _locked_out(home)
+        if found is State.CLOSED:
+            raise _not_opened(home)
         if not record.process.runs:
             raise _failed("ended while it started", home)
         time.sleep(0.1)
     raise _failed(f"did not answer within {_START_SECONDS} s", home)
 
 
-def _answers(server: Server, port: int) -> bool:
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) != 0:
-            return False
-    from neo4j import GraphDatabase
-    from neo4j.exceptions import DriverError, Neo4jError
-
-    login = (server.user, server.password)
-    try:
-        with (
-            GraphDatabase.driver(server.uri, auth=login, connection_timeout=10) as driver,
-            driver.session(database="neo4j") as session,
-        ):
-            session.run("RETURN 1").consume()
-    except Neo4jError as error:
-        if (error.code or "").startswith("Neo.ClientError.Security"):
-            raise _locked_out(server.home) from error
-        return False  # Bolt listens before the database is there
-    except DriverError:
-        return False
-    return True
+def _not_opened(home: Path) -> DatabaseError:
+    told = causes(home / "logs" / "debug.log")
+    return DatabaseError(
+        f"{release_of(home).title} runs, and cannot open its database in {home}",
+        why="\n       ".join(told or ["it does not say"]),
+        fix="bring a dump back: cntgraph db restore FILE, or make it anew from the run folders: "
+        "cntgraph db rebuild RUNS",
+    )
 
 
 def _locked_out(home: Path) -> DatabaseError:

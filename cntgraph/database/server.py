@@ -10,16 +10,19 @@ release has a home of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cntgraph.database.exchanging import end_exchange, exchange_data, undo_exchange, unproved
+from cntgraph.database.health import State
 from cntgraph.database.home import (
+    Record,
     admitted,
     bytes_on_disk,
     discard_data,
     ensure_password,
+    has_room,
     keep,
     password_file,
     recorded,
@@ -27,7 +30,7 @@ from cntgraph.database.home import (
 from cntgraph.database.jars import exclusive, user_folder
 from cntgraph.database.process import Process
 from cntgraph.database.releases import LATEST, RELEASES, Release, find_release
-from cntgraph.database.running import Progress, Server, running
+from cntgraph.database.running import Progress, Server, condition, running
 from cntgraph.database.settings import Options
 from cntgraph.errors import DatabaseError, InputRefused
 
@@ -195,9 +198,18 @@ def reset() -> None:
 def _stopped(home: Path) -> bool:
     record = recorded(home)
     ran = record.process.runs
+    if ran and (not has_room(home) or _is_broken(home, record)):
+        # it would wait for room to write, or write what did not go through into the midst of
+        # what did and never start again; what was committed is in its log, and is recovered
+        record.process.kill()
     record.process.end(patience=_STOP_SECONDS)
-    keep(home, replace(record, process=Process()))
+    with suppress(DatabaseError):  # on a full disk; the mark of a process that is gone will do
+        keep(home, replace(record, process=Process()))
     return ran
+
+
+def _is_broken(home: Path, record: Record) -> bool:
+    return password_file(home).exists() and condition(home, record) is State.BROKEN
 
 
 # which release

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cntgraph.database.health import is_broken
 from cntgraph.errors import CntError, DatabaseError, InputRefused
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ def _answered(error: neo4j.exceptions.Neo4jError, place: Address) -> DatabaseErr
             why="Neo4j Community holds one, named neo4j",
             fix="leave the name out, or set NEO4J_DATABASE to one that is there",
         )
+    if "ReadOnlyDatabase" in last or "WriteOnReadOnlyAccessDb" in last:
+        return DatabaseError(
+            f"the database at {place.uri} can only be read",
+            why=message,
+            fix="take it out of server.databases.read_only in neo4j.conf and restart the server, "
+            "or set NEO4J_URI to another",
+        )
     if code.startswith("Neo.ClientError.Security"):
         return DatabaseError(f"{place.uri} does not allow {who} to do this", why=message)
     if "gds." in message and ("ProcedureNotFound" in last or "Unknown function" in message):
@@ -70,6 +78,14 @@ def _answered(error: neo4j.exceptions.Neo4jError, place: Address) -> DatabaseErr
             why="the query asks for it, and plugins are taken in when a server starts",
             fix="cntgraph db stop && cntgraph db start --gds; "
             "or add the plugin to the server that NEO4J_URI names",
+        )
+    if is_broken(error):
+        return DatabaseError(
+            f"the database at {place.uri} cannot write and has ended itself",
+            why="its disk is full or broken; what was committed is safe there, and it must be "
+            "restarted once there is room",
+            fix="make room on the disk of the server, then: cntgraph db stop && cntgraph db start "
+            "(or restart the server that NEO4J_URI names)",
         )
     if "TransactionTimedOut" in last:
         return DatabaseError(
