@@ -16,10 +16,13 @@ from typer.testing import CliRunner
 import cntgraph as cnt
 from cntgraph.cli.entry import app
 from cntgraph.database import connect
+from cntgraph.database import home as homes
 from cntgraph.database import server as local
+from cntgraph.database.releases import LATEST, find_release
 
 real = pytest.mark.neo4j
 
+OLD = find_release("5.26")
 SMALL = {"heap": "512m", "page_cache": "64m"}
 TEXTS = "UNWIND range(1, 10000) AS i CREATE (:Text {text: 'as long as a line of text ' + i})"
 
@@ -108,3 +111,66 @@ def test_a_full_disk_is_said_and_loses_nothing(disk, tmp_path):
     assert not [path for path in server.home.iterdir() if path.name.startswith(".")]
     local.reset()
     assert not (server.home / "data").exists()
+
+
+# -- a store that it cannot open
+
+
+def tree(folder):
+    """Every file with its bytes."""
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch, server, local_environment):
+    """The home of a server that runs, as somebody copied it to where the older release looks."""
+    monkeypatch.setenv("CNTGRAPH_HOME", str(tmp_path))
+    monkeypatch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
+    home = tmp_path / "data" / OLD.folder
+    unlike = shutil.ignore_patterns("server.json", "logs", "database_lock", "store_lock")
+    shutil.copytree(server.home, home, ignore=unlike)
+    return home
+
+
+@real
+def test_a_store_of_a_newer_release(copied):
+    homes.keep(copied, homes.Record(LATEST.version))
+    before = tree(copied)
+    with pytest.raises(cnt.DatabaseError, match=r"was written by Neo4j 2026\.08\.1, newer than"):
+        local.start(neo4j="5.26")
+    assert tree(copied) == before
+
+    homes.keep(copied, homes.Record(OLD.version))  # a mark that is wrong: the server has to say it
+    with pytest.raises(cnt.DatabaseError, match=r"written by a Neo4j newer than 5\.26\.30"):
+        local.start(neo4j="5.26", **SMALL)
+    assert not local.status().running
+
+
+@real
+def test_a_store_without_its_mark_is_refused_and_left_alone(copied):
+    before = tree(copied)
+    for verb in (lambda: local.start(neo4j="5.26"), local.stop, local.reset):
+        local._choose(OLD)
+        with pytest.raises(cnt.InputRefused, match="is not a server folder of cntgraph"):
+            verb()
+    assert tree(copied) == before
+
+
+@real
+def test_a_store_that_was_damaged(tmp_path, monkeypatch, server, local_environment):
+    """A server of that store runs and answers; its database never will."""
+    monkeypatch.setenv("CNTGRAPH_HOME", str(tmp_path))
+    monkeypatch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
+    home = tmp_path / "data" / LATEST.folder
+    shutil.copytree(server.home, home, ignore=shutil.ignore_patterns("server.json", "*_lock"))
+    homes.keep(home, homes.Record(LATEST.version))
+    (home / "data" / "databases" / "neo4j" / "neostore").write_bytes(b"no store at all")
+    with pytest.raises(cnt.DatabaseError, match="cannot open its database") as refused:
+        local.start(**SMALL)
+    assert refused.value.why != "it does not say"
+    assert "cntgraph db restore FILE" in refused.value.fix
+    assert not local.status().running

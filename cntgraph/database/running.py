@@ -154,6 +154,13 @@ def _failed(what: str, home: Path) -> DatabaseError:
     log = home / _LOG
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     told = [line.strip() for line in lines if line.strip() and not line.startswith("\tat ")]
+    if any("newer version of neo4j" in line for line in told):
+        return DatabaseError(
+            f"the data in {home} was written by a Neo4j newer than {release_of(home).version}",
+            why="an older Neo4j cannot read it",
+            fix="give it back to the release that wrote it, "
+            "or delete the data and load again: cntgraph db reset",
+        )
     return DatabaseError(
         f"{release_of(home).title} {what}",
         why="\n       ".join([f"the last lines of {log} are", *told[-8:]]),
