@@ -441,16 +441,18 @@ def test_two_writers_of_a_folder_do_not_meet(small, tmp_path):
     assert "manifest.json" in names_in(tmp_path / "graph")
 
 
-def test_a_full_disk_leaves_nothing(small, tmp_path):
+@pytest.mark.parametrize("most", [2_000, 4_500])  # bytes of a file: the first, or a later one
+def test_a_full_disk_leaves_nothing(small, tmp_path, most):
     code = (
         "import resource, sys\n"
         "from cntgraph.cli.entry import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, resource.RLIM_INFINITY))\n"
         f"main(['load', {str(small.path)!r}, '--offline', {str(tmp_path / 'graph')!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
-    assert "graph cannot be written" in done.stderr
+    assert f"the graph cannot be written to {tmp_path / 'graph'}" in done.stderr
+    assert re.search(r"File too large; its files take some [\d,]+ bytes", done.stderr)
     assert [name for name in names_in(tmp_path) if "graph" in name] == []
 
 

@@ -19,10 +19,10 @@ from cntgraph.database.jars import VERSION
 from cntgraph.database.offline.finishing import post_import
 from cntgraph.database.offline.graph import Graph, Progress, write_graph
 from cntgraph.database.offline.scripts import docker_script, import_script, readme
-from cntgraph.database.offline.selecting import Selection
+from cntgraph.database.offline.selecting import Selection, bytes_of_files
 from cntgraph.errors import InputRefused
 
-__all__ = ["OfflineReport", "write_offline"]
+__all__ = ["OfflineReport", "told", "write_offline"]
 
 _OURS = ".cntgraph-"  # begins the name of a folder that is not finished
 _FORMAT, _FORMAT_VERSION = "cntgraph offline graph", 1
@@ -56,7 +56,7 @@ def write_offline(
     """
     begun = time.monotonic()
     target = Path(folder).expanduser().absolute()
-    with _told(target), _beside(target) as part:
+    with told(target, selected), _beside(target) as part:
         graph = write_graph(part, selected, progress)
         _write_texts(part, graph, selected)
         size = _seal(part, graph, selected, progress)
@@ -199,15 +199,20 @@ def _sync(folder: Path) -> None:
 
 
 @contextmanager
-def _told(target: Path) -> Iterator[None]:
+def told(
+    place: Path, selected: Sequence[Selection], otherwise: str = "give a folder that you may write"
+) -> Iterator[None]:
+    """Say of a failed write where it was, what the graph takes, and what to do."""
     try:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        needed = f"; its files take some {bytes_of_files(selected):,} bytes" if full else ""
         raise InputRefused(
-            f"{target} cannot be written",
-            why=error.strerror or str(error),
-            fix="make room and run the same command; cntgraph load --plan says the size"
+            f"the graph cannot be written to {place}",
+            why=(error.strerror or str(error)) + needed,
+            fix="make room there and run the same command, or give fewer epochs (--epochs) or "
+            "fewer links (--links top:32)"
             if full
-            else "give a folder that you may write",
+            else otherwise,
         ) from error

@@ -19,6 +19,7 @@ from cntgraph.database.connection import Address, reach
 from cntgraph.database.home import bytes_on_disk, release_of
 from cntgraph.database.jars import exclusive
 from cntgraph.database.offline.finishing import finish
+from cntgraph.database.offline.folder import told
 from cntgraph.database.offline.graph import Graph, Progress, write_graph
 from cntgraph.database.offline.importer import end_import, import_graph
 from cntgraph.database.offline.selecting import Selection
@@ -29,6 +30,7 @@ __all__ = ["RebuildReport", "rebuild"]
 
 _PLACE = "rebuilding"
 _BYTES_PER_LINK, _BYTES_PER_NODE = 80, 600  # what the importer writes
+_ELSEWHERE = "set CNTGRAPH_HOME to a folder of your own"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def rebuild(selected: Sequence[Selection], *, progress: Progress | None = None) 
     begun = time.monotonic()
     home = marked_home()
     with exclusive(home.with_name("neo4j.rebuild.lock")), _workplace(home) as place:
-        with _disk(place):
+        with told(place, selected, _ELSEWHERE):
             (place / "graph").mkdir()
             graph = write_graph(place / "graph", selected, progress)
         _refuse_without_room(graph, place)
@@ -77,7 +79,7 @@ def _workplace(home: Path) -> Iterator[Path]:
     place = home / _PLACE
     end_import(place / "home")
     shutil.rmtree(place, ignore_errors=True)
-    with _disk(home):
+    with told(place, (), _ELSEWHERE):
         place.mkdir()
     try:
         yield place
@@ -103,15 +105,3 @@ def _refuse_without_room(graph: Graph, place: Path) -> None:
             f"{free:,} bytes are free",
             fix="make room, give fewer epochs (--epochs) or fewer links (--links top:32)",
         )
-
-
-@contextmanager
-def _disk(place: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputRefused(
-            f"{place} cannot be written",
-            why=error.strerror or str(error),
-            fix="make room, or set CNTGRAPH_HOME to a folder of your own",
-        ) from error

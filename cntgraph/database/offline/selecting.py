@@ -11,7 +11,9 @@ from cntgraph.errors import InputRefused
 from cntgraph.network import Network
 from cntgraph.runs import Run
 
-__all__ = ["Selection", "selections"]
+__all__ = ["Selection", "bytes_of_files", "selections"]
+
+_BYTES_PER_LINK, _BYTES_PER_NEURON, _BYTES_PER_RUN = 6, 60, 50_000  # in Parquet, at most
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,18 @@ def selections(
             fix="give at least one run that has an epoch",
         )
     return [each for each in found if each.epochs]
+
+
+def bytes_of_files(selected: Sequence[Selection]) -> int:
+    """About how many bytes the files of the graph take, if no link is left out."""
+    total = 0
+    for each in selected:
+        wiring = each.content.run.wiring
+        links = sum(block.link_count for block in wiring.blocks if block.certain)
+        an_epoch = wiring.neuron_count * _BYTES_PER_NEURON
+        an_epoch += links * _BYTES_PER_LINK * (each.links != "none")
+        total += an_epoch * len(each.epochs) + _BYTES_PER_RUN
+    return total
 
 
 def _selected(run: Run, epochs: Iterable[int] | None, links: str, name: str | None) -> Selection:
