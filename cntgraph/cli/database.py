@@ -110,6 +110,8 @@ def loaded(
     from cntgraph.runs import open_run
 
     opened = [(run := open_run(path), _epochs(run, epochs)) for path in runs]
+    if verify:
+        _refuse_unverifiable([run for run, _ in opened])
     done = []
     with connect() as database:
         for run, chosen in opened:
@@ -141,6 +143,14 @@ def _tell(name: str, report: LoadReport) -> None:
     told += f", sums of weights within {max(sums):.1g}" if sums else ""
     told += f", strengths recomputed within {max(strengths):.1g}" if strengths else ""
     note(f"{told} (relative)" if sums else told)
+
+
+def _refuse_unverifiable(runs: Sequence[Run]) -> None:
+    from cntgraph.database.content import Content
+    from cntgraph.database.verifying import refuse_unverifiable
+
+    for run in runs:
+        refuse_unverifiable(Content(run, run.name))
 
 
 def _verified(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cntgraph.database.connection import Connection
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "uncomputable"]
 
 Rows = Callable[..., list[dict[str, Any]]]
 
@@ -138,6 +138,23 @@ def evaluate(connection: Connection, run: str, epoch: int, inputs: Any) -> pd.Da
         values = there.values(sample)
         table.append([values[place] for _, place in outputs])
     return pd.DataFrame(table, columns=[name for name, _ in outputs], dtype="float64")
+
+
+def uncomputable(layers: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """The layers (rows of the database) that have no formula there, each with the reason."""
+    found: dict[str, str] = {}
+    for layer in layers:
+        join = layer.get("join")
+        if join is not None and layer["kind"] == "input":
+            found[layer["name"]] = "it encodes words"
+        elif join is not None and not _LARGEST.match(join):
+            found[layer["name"]] = f"it joins what it reads by {join}, which is no sum of links"
+        else:
+            try:
+                activated(layer.get("activation"), layer["shape"], layer["name"])
+            except InputRefused as refused:
+                found[layer["name"]] = refused.why
+    return found
 
 
 def _firsts(layers: Sequence[dict[str, Any]]) -> list[int]:

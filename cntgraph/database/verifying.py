@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cntgraph.database.choosing import chosen_epochs
-from cntgraph.database.content import Content
-from cntgraph.database.evaluating import evaluate
-from cntgraph.errors import DatabaseError
+from cntgraph.database.content import Content, layer_rows
+from cntgraph.database.evaluating import evaluate, uncomputable
+from cntgraph.errors import DatabaseError, InputRefused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
     from cntgraph.network import Network
 
-__all__ = ["refuse_failures", "verify"]
+__all__ = ["refuse_failures", "refuse_unverifiable", "verify"]
 
 _TOLERANCE = 1e-9  # both compute in float64, and add up in another order
 
@@ -44,6 +44,26 @@ def verify(
         passed = error <= _TOLERANCE * (1 + largest)
         rows.append((epoch, passed, error, largest, samples))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def refuse_unverifiable(content: Content) -> None:
+    """Raise `InputRefused`, before anything is loaded, where the outputs could not be compared."""
+    if not content.run.keeps_weights:
+        raise InputRefused(
+            f"{content.name!r} cannot be verified in the database",
+            why="the run was recorded with keep_weights=False, and outputs come from weights",
+            fix="load it without --verify",
+        )
+    found = uncomputable(layer_rows(content, content.run.wiring, 0))
+    if found:
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        shown = list(found.items())[:3]
+        raise InputRefused(
+            f"{content.name!r} cannot be verified in the database: it has no formula for "
+            f"{', '.join(repr(name) for name, _ in shown)}{more}",
+            why="; ".join(f"{name}: {why}" for name, why in shown),
+            fix="load it without --verify; cntgraph verify MODEL --run RUN compares the run itself",
+        )
 
 
 def refuse_failures(found: pd.DataFrame, name: str) -> None:
