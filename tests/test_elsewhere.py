@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
+import shutil
 import subprocess
-import threading
-from contextlib import suppress
 
 import neo4j
 import pytest
+from stored import exported
 
 import cntgraph as cnt
-from cntgraph.database import connect
+from cntgraph.database import connect, running
+from cntgraph.database import home as homes
+from cntgraph.database import server as local
+from cntgraph.database.connection import Connection
+from cntgraph.database.health import state
+from cntgraph.database.schema import SCHEMA
+from cntgraph.database.translating import translated
 
 pytestmark = pytest.mark.neo4j
 
@@ -43,52 +47,122 @@ def test_routing_on_a_single_server(server):
 
 
 @pytest.fixture(scope="module")
-def encrypted(server, tmp_path_factory):
-    """The server behind TLS with a certificate that it signed itself; the host and port of that."""
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    openssl = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split()
-    command = [*openssl, "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    inner = ("127.0.0.1", int(server.uri.rpartition(":")[2]))
-    listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=accept, args=(listener, context, inner), daemon=True).start()
-    yield f"127.0.0.1:{listener.getsockname()[1]}"
-    listener.shutdown(socket.SHUT_RDWR)
-    listener.close()
+def guarded(server, tmp_path_factory, local_environment):
+    """A server that speaks TLS alone, by a certificate of its own making, on a read-only store.
 
-
-def accept(listener, context, inner):
-    while True:
+    The store is a copy: a new one would have to be written.
+    """
+    folder = tmp_path_factory.mktemp("guarded")
+    home = folder / "data" / server.home.name
+    shutil.copytree(server.home, home, ignore=shutil.ignore_patterns("server.json", "*_lock"))
+    homes.keep(home, homes.Record(server.version))
+    signed_by_itself(home / "certificates" / "bolt")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CNTGRAPH_HOME", str(folder))
+        patch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
+        written = homes.settings
+        patch.setattr(homes, "settings", lambda *given: written(*given) + GUARDED)
+        patch.setattr(running, "state", lambda uri, login: state(encrypted(uri), login))
         try:
-            client, _ = listener.accept()
-        except OSError:  # closed
-            return
-        with suppress(OSError):  # a client that trusts nobody, or does not speak TLS
-            outside, inside = context.wrap_socket(client, server_side=True), socket.socket()
-            inside.connect(inner)
-            for here, there in ((outside, inside), (inside, outside)):
-                threading.Thread(target=pump, args=(here, there), daemon=True).start()
+            yield local.start(heap="512m", page_cache="64m")
+        finally:
+            local.stop()
 
 
-def pump(here, there):
-    with suppress(OSError):
-        while data := here.recv(65536):
-            there.sendall(data)
-        there.shutdown(socket.SHUT_RDWR)
+GUARDED = """\
+server.bolt.tls_level=REQUIRED
+dbms.ssl.policy.bolt.enabled=true
+dbms.ssl.policy.bolt.client_auth=NONE
+server.databases.read_only=neo4j
+"""
 
 
-def test_a_certificate_that_nobody_signed(server, encrypted):
-    with pytest.raises(cnt.DatabaseError, match="nobody known here has signed") as refused:
-        connect(f"bolt+s://{encrypted}", user=server.user, password=server.password)
-    assert refused.value.fix.endswith(f"bolt+ssc://{encrypted}")
-    with connect(f"bolt+ssc://{encrypted}", user=server.user, password=server.password) as db:
+def signed_by_itself(folder):
+    folder.mkdir(parents=True)
+    openssl = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost".split()
+    made = ["-keyout", str(folder / "private.key"), "-out", str(folder / "public.crt")]
+    subprocess.run([*openssl, *made], check=True, capture_output=True)
+
+
+def encrypted(uri, scheme="bolt+ssc"):
+    return f"{scheme}://{uri.partition('://')[2]}"
+
+
+def entered(server, scheme, **given):
+    return connect(
+        encrypted(server.uri, scheme), user=server.user, password=server.password, **given
+    )
+
+
+@pytest.mark.parametrize("scheme", ["bolt+ssc", "neo4j+ssc"])
+@pytest.mark.parametrize("database", [None, "neo4j"])
+def test_tls_by_a_certificate_that_is_trusted_by_the_scheme(guarded, scheme, database):
+    with entered(guarded, scheme, database=database) as db:
         assert db.connection.rows("RETURN 1 AS one") == [{"one": 1}]
 
 
-def test_a_server_that_wants_tls(server, encrypted):
+@pytest.mark.parametrize("scheme", ["bolt+s", "neo4j+s"])
+def test_a_certificate_that_nobody_signed(guarded, scheme):
+    with pytest.raises(cnt.DatabaseError, match="nobody known here has signed") as refused:
+        entered(guarded, scheme)
+    assert refused.value.fix.endswith(encrypted(guarded.uri, f"{scheme}sc"))
+
+
+@pytest.mark.parametrize("scheme", ["bolt", "neo4j"])
+def test_a_server_that_wants_tls(guarded, scheme):
     with pytest.raises(cnt.DatabaseError, match="no Neo4j answers") as refused:
-        connect(f"bolt://{encrypted}", user=server.user, password=server.password)
-    assert f"if the server wants TLS: bolt+s://{encrypted}" in refused.value.fix
+        entered(guarded, scheme)
+    assert f"if the server wants TLS: {encrypted(guarded.uri, scheme + '+s')}" in refused.value.fix
+
+
+def test_a_database_that_can_only_be_read(guarded, run):
+    with entered(guarded, "bolt+ssc") as db:
+        with pytest.raises(cnt.DatabaseError, match="can only be read") as refused:
+            db.load(run)
+        assert "server.databases.read_only" in refused.value.fix
+        assert db.query("runs").empty
+
+
+# -- rights
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("runs") / "rights", "dense", 1, name="rights")
+
+
+def forbidding(asked):
+    """What a server with roles says to whom it does not let; Community has no roles."""
+
+    def define(connection, statement):
+        asked.append(statement)
+        error = neo4j.exceptions.Neo4jError._basic_hydrate(
+            neo4j_code="Neo.ClientError.Security.Forbidden",
+            message="Schema operation 'create_constraint' is not allowed for user 'ada'",
+        )
+        with translated(connection.place):
+            raise error
+
+    return define
+
+
+def test_a_user_without_the_right_to_create_constraints(server, run, monkeypatch):
+    asked = []
+    with connect(server.uri, user=server.user, password=server.password) as db:
+        for name, statement in SCHEMA.items():
+            what = "CONSTRAINT" if " CONSTRAINT " in statement else "INDEX"
+            db.connection.change(f"DROP {what} {name} IF EXISTS")
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "define", forbidding(asked))
+            with pytest.raises(cnt.DatabaseError, match="create constraints and ind") as refused:
+                db.load(run)
+        for statement in SCHEMA.values():
+            assert f"{statement};" in refused.value.why
+            db.connection.change(statement)  # as one who may would
+        db.connection.rows("CALL db.awaitIndexes(300)")
+        assert len(asked) == 1, "it is not tried again"
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "define", forbidding(asked))
+            assert db.load(run).epochs == (0,)
+        assert len(asked) == 1, "with all there, nothing is asked for"
+        db.delete("rights")

@@ -7,16 +7,17 @@ import subprocess
 import sys
 
 import pytest
-from stored import exported, links_sent, links_there, node_count, rows_of
+from stored import assert_same_bits, exported, links_sent, links_there, node_count, rows_of
 
 import cntgraph as cnt
-from cntgraph.database import connect, jars, java
+from cntgraph.database import connect, jars, java, offline
 from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.java import java_runtime
 from cntgraph.database.process import Process
 from cntgraph.database.queries import Library
 from cntgraph.database.releases import LATEST, RELEASES, find_release
+from cntgraph.database.schema import SCHEMA
 from cntgraph.database.settings import Options
 
 OLD = find_release("5.26")
@@ -255,6 +256,21 @@ def test_commands_find_the_release_that_runs(db, old):
     assert "old (2 epochs" in told.stdout
     assert "cypher-shell -a" in told.stderr
     assert old.password not in told.stdout + told.stderr
+
+
+@real
+def test_it_is_rebuilt_by_its_own_importer(db, old, run):
+    """The last but one, as the server is another afterwards, at the same address."""
+    before = [links_there(db, "old", epoch) for epoch in (0, 1)]
+    report = offline.rebuild(offline.selections([(run, None)], "all"))
+    assert report.epochs == 2
+    assert local.status().uri == old.uri
+    assert local.status().pid != old.pid
+    for epoch, links in enumerate(before):
+        assert_same_bits(links_there(db, "old", epoch), links)
+        found = db.query("stored_against_recomputed", run="old", epoch=epoch)
+        assert found["largest_difference"].max() < 1e-9
+    assert set(SCHEMA) <= {row["name"] for row in db.connection.rows("SHOW INDEXES YIELD name")}
 
 
 @real

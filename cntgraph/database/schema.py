@@ -26,7 +26,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cntgraph.errors import InputRefused
+from cntgraph.errors import DatabaseError, InputRefused
 
 if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
@@ -94,14 +94,37 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def prepare(connection: Connection) -> None:
-    """Create the constraints and indexes that are not there yet, and wait until they serve."""
+    """Create the constraints and indexes that are not there yet, and wait until they serve.
+
+    Where they are all there, nothing asks for the right to create them.
+    """
     shown = "SHOW INDEXES YIELD name, state WHERE state = 'ONLINE' RETURN name"
     serving = {row["name"] for row in connection.rows(shown)}
     missing = [statement for name, statement in SCHEMA.items() if name not in serving]
-    for statement in missing:
-        connection.define(statement)
+    try:
+        for statement in missing:
+            connection.define(statement)
+    except DatabaseError as error:
+        if not _is_forbidden(error):
+            raise
+        raise _without_rights(connection, missing) from error
     if missing:
         connection.rows("CALL db.awaitIndexes(300)")
+
+
+def _is_forbidden(error: DatabaseError) -> bool:
+    code = getattr(error.__cause__, "code", None) or ""
+    return code.startswith("Neo.ClientError.Security")
+
+
+def _without_rights(connection: Connection, missing: list[str]) -> DatabaseError:
+    place = connection.place
+    statements = "".join(f"\n       {statement};" for statement in missing)
+    return DatabaseError(
+        f"{place.uri} does not let user {place.user!r} create constraints and indexes",
+        why=f"these are not there, and a load needs them; one who may runs them once:{statements}",
+        fix="then the same command needs no right to create them",
+    )
 
 
 def measure_name(name: str) -> str:

@@ -63,7 +63,7 @@ def _answered(error: neo4j.exceptions.Neo4jError, place: Address) -> DatabaseErr
             why="Neo4j Community holds one, named neo4j",
             fix="leave the name out, or set NEO4J_DATABASE to one that is there",
         )
-    if "ReadOnlyDatabase" in last or "WriteOnReadOnlyAccessDb" in last:
+    if "ReadOnlyAccess" in last or "ReadOnlyDatabase" in last:
         return DatabaseError(
             f"the database at {place.uri} can only be read",
             why=message,
