@@ -228,7 +228,8 @@ class Database:
 
         The same images at two epochs, or in two runs; which of them changed class:
 
-        >>> first, last = (db.evaluate("lenet", epoch, images) for epoch in (0, 9))  # doctest: +SKIP
+        >>> first = db.evaluate("lenet", 0, images)                    # doctest: +SKIP
+        >>> last = db.evaluate("lenet", 9, images)                     # doctest: +SKIP
         >>> last - first                                               # doctest: +SKIP
         >>> first.to_numpy().argmax(1) != last.to_numpy().argmax(1)    # doctest: +SKIP
 
