@@ -134,7 +134,7 @@ def test_graph_data_science_is_there_only_when_asked_for(compose, service):
     differing = {
         "NEO4J_PLUGINS": '["graph-data-science"]',
         "NEO4J_dbms_security_procedures_allowlist": "db.*,dbms.*,gds.*",
-        "NEO4J_dbms_security_procedures_unrestricted": "gds.*",
+        "NEO4J_dbms_security_procedures_unrestricted": "gds.util.asNode",
     }
     assert other["environment"] == service["environment"] | differing
     same = {"environment", "profiles"}

@@ -139,7 +139,15 @@ def test_an_epoch_that_is_not_there(db, name):
 
 
 @real
-def test_the_other_queries_leave_no_projection(db):
+@pytest.mark.parametrize("name", ["betweenness", "degree", "fastrp", "leiden", "pagerank"])
+def test_what_a_failure_left_is_dropped_by_the_next_question(db, name):
+    with pytest.raises(cnt.DatabaseError, match="embeddingDimension"):
+        db.query("gds/fastrp", run="gds", epoch=0, size=-1)
+    assert len(projected(db)) == 1, "it may be at work yet: ten minutes are left to it"
+    query = Library().find(f"gds/{name}")
+    assert "'PT10M'" in query.text
+    given = query.bound({"run": "gds", "epoch": 0})
+    assert db.connection.rows(query.text.replace("'PT10M'", "'PT0S'"), **given)
     assert projected(db) == []
 
 

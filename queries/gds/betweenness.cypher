@@ -3,8 +3,9 @@
 // How many shortest paths lead through a neuron, every link of length 1 and directed.
 // Links that carry a value (skips, pooling) take part beside the trained ones.
 //
-// The links of the sign asked for are projected, and the projection is dropped at the end. Graph
-// Data Science ignores negative weights, so |w|, w+ and -w- are graphs of their own.
+// The links of the sign asked for are projected, and the projection is dropped at the end; what one
+// that failed has left is dropped first, once it is ten minutes old. Graph Data Science ignores
+// negative weights, so |w|, w+ and -w- are graphs of their own.
 //
 // parameters
 //   run    string                name of the run
@@ -16,6 +17,12 @@
 //   index        int
 //   neuron       int      id within the network
 //   betweenness  float
+CALL () {
+  CALL gds.graph.list() YIELD graphName AS left, creationTime AS made
+  WHERE left STARTS WITH 'cntgraph ' AND made < datetime() - duration('PT10M')
+  CALL gds.graph.drop(left, false) YIELD graphName
+  RETURN count(*) AS dropped
+}
 MATCH (:Snapshot {run: $run, epoch: $epoch, status: 'complete'})
 MATCH (s:NeuronState {run: $run, epoch: $epoch})
 OPTIONAL MATCH (s)-[k:LINK|CARRIES]->(t:NeuronState)
@@ -28,6 +35,6 @@ CALL gds.betweenness.stream(g.graphName) YIELD nodeId, score
 WITH g.graphName AS graph, gds.util.asNode(nodeId) AS n, score AS value
 ORDER BY value DESC, n.neuron
 WITH graph, collect({layer: n.layer, index: n.index, neuron: n.neuron, value: value}) AS rows
-CALL gds.graph.drop(graph) YIELD graphName
+CALL gds.graph.drop(graph, false) YIELD graphName
 UNWIND rows[..$top] AS row
 RETURN row.layer AS layer, row.index AS index, row.neuron AS neuron, row.value AS betweenness

@@ -3,8 +3,9 @@
 // Directions are left out, as Leiden asks; the numbers of the communities say nothing.
 // Links that carry a value (skips, pooling) take part beside the trained ones.
 //
-// The links of the sign asked for are projected, and the projection is dropped at the end. Graph
-// Data Science ignores negative weights, so |w|, w+ and -w- are graphs of their own.
+// The links of the sign asked for are projected, and the projection is dropped at the end; what one
+// that failed has left is dropped first, once it is ten minutes old. Graph Data Science ignores
+// negative weights, so |w|, w+ and -w- are graphs of their own.
 //
 // parameters
 //   run    string                name of the run
@@ -16,6 +17,12 @@
 //   index        int
 //   neuron       int      id within the network
 //   community    int
+CALL () {
+  CALL gds.graph.list() YIELD graphName AS left, creationTime AS made
+  WHERE left STARTS WITH 'cntgraph ' AND made < datetime() - duration('PT10M')
+  CALL gds.graph.drop(left, false) YIELD graphName
+  RETURN count(*) AS dropped
+}
 MATCH (:Snapshot {run: $run, epoch: $epoch, status: 'complete'})
 MATCH (s:NeuronState {run: $run, epoch: $epoch})
 OPTIONAL MATCH (s)-[k:LINK|CARRIES]->(t:NeuronState)
@@ -30,6 +37,6 @@ CALL gds.leiden.stream(g.graphName, {relationshipWeightProperty: 'weight', rando
 WITH g.graphName AS graph, gds.util.asNode(nodeId) AS n, communityId AS value
 ORDER BY n.neuron
 WITH graph, collect({layer: n.layer, index: n.index, neuron: n.neuron, value: value}) AS rows
-CALL gds.graph.drop(graph) YIELD graphName
+CALL gds.graph.drop(graph, false) YIELD graphName
 UNWIND rows AS row
 RETURN row.layer AS layer, row.index AS index, row.neuron AS neuron, row.value AS community
