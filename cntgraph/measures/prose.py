@@ -52,12 +52,16 @@ it enters, never 0.
 ## What strength is worth
 
 La Malfa and others (2021, 2022) read from strength and its fluctuation Y over a layer how well a
-network has learnt. On small images of digits that holds in part:
+network has learnt. On digits of MNIST that holds in part
+([benchmarks/populations.md](../benchmarks/populations.md): `python benchmarks/populations.py`, 30
+networks of each kind; Spearman's correlation with accuracy over the hidden layers of an MLP):
 
-- Y separates accurate networks from under-trained ones where the initial weights are small, as
-  PyTorch's own are.
-- It hardly does where they are large, a normal distribution of deviation 0.5 say.
-- The plain standard deviation of the weights separates fully connected networks at least as well.
+- Y separates accurate networks from under-trained ones where the initial weights are small: 0.92 to
+  0.98 with PyTorch's own or a uniform distribution up to 0.05. In the output layer it does so less
+  (0.13 and 0.70).
+- It does not where they are large: -0.02 and 0.39 with a normal distribution of deviation 0.5.
+- The plain standard deviation of the weights separates as well or better (0.98 and more), and so
+  does the number of steps, which no weight had to be read for.
 
 `cnt.open_population(folder).correlations()` says how it is with networks of your own; the second
 notebook does so with a population that it trains.
@@ -66,9 +70,11 @@ So initialisations are not pooled, values are read relative to epoch 0, and the 
 the number of steps stand beside a measure as baselines. Strength is not the better predictor of
 accuracy. What it says and a deviation cannot is **which** neurons; and what Y says beyond the
 weights themselves is its excess over a null model, `cnt.layers(network, shuffles=20)`: the same
-weights dealt out anew within each block. In well-trained networks the output layer lies far below
-that null and the first hidden layer above it. `cnt.null_model(network, kind)` hands out such
-networks (weights shuffled, signs shuffled, strengths kept) for any other measure.
+weights dealt out anew within each block. In the networks above that reached 85 % the first hidden
+layer lies far above that null (four times in the MLPs, two to three in the convolutional ones); the
+output layer lies below it in the MLPs (0.75 to 0.79, a standard deviation) and above it in the
+convolutional ones. `cnt.null_model(network, kind)` hands out such networks (weights shuffled, signs
+shuffled, strengths kept) for any other measure.
 
 A measure of |w| often follows absolute strength so closely that it picks the same neurons:
 `cnt.compare(run)` and `cntgraph compare RUN` show the correlation by layer and epoch, which is
