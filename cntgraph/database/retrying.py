@@ -20,6 +20,7 @@ __all__ = ["TooLarge", "repeated"]
 T = TypeVar("T")
 
 _FIRST_DELAY, _LONGEST_DELAY = 0.05, 2.0
+_AFTER_SILENCE = 1.0  # long enough for a load to say that it waits
 
 
 class TooLarge(DatabaseError):
@@ -49,6 +50,8 @@ def repeated(attempt: Callable[[], T], *, patience: float, pause: Callable[[floa
             if limit is None:
                 limit = patience + (begun if isinstance(error, Silent) else now)
             lost = lost or not isinstance(error, Neo4jError)
+            if isinstance(error, Silent):
+                delay = max(delay, _AFTER_SILENCE)
             if now + delay > limit or not _passes(error, lost=lost):
                 raise
         pause(delay)
