@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from models import Dense, build
 from sklearn.datasets import load_digits
 from stored import exported, links_sent
 from torch import nn
@@ -44,7 +45,7 @@ def trained(folder, name):
 
 
 def half_dead(folder):
-    """A convolution of which two channels died, and a unit that nothing depends on."""
+    """A convolution of which two channels died, and two units that nothing depends on."""
     torch.manual_seed(2)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 5), nn.Tanh())
     model = model.append(nn.Linear(5, 2))
@@ -52,7 +53,16 @@ def half_dead(folder):
         model[0].weight[1] = 0.0
         model[0].weight[3] *= 1e-6
         model[5].weight[:, 2] = 1e-5
+        model[5].weight[:, 0] = 2e-5
     return cnt.export(model, {0: model.state_dict()}, (1, 1, 4, 4), to=folder, name="half dead")
+
+
+def skips_and_pools(folder):
+    """A residual network in which the way through pooling is far stronger than that by a skip."""
+    model, example = build("residual")
+    with torch.no_grad():
+        model.fc.weight *= 50
+    return cnt.export(model, {0: model.state_dict()}, example, to=folder, name="library: skips")
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +72,11 @@ def runs(tmp_path_factory):
         "mlp": trained(folder / "mlp", "library: mlp"),
         "other": exported(folder / "other", "dense", 1, name="library: other"),
         "same": exported(folder / "same", "dense", 2, name="library: same"),
-        "skips": exported(folder / "skips", "residual", 1, name="library: skips"),
+        "skips": skips_and_pools(folder / "skips"),
         "dead": half_dead(folder / "dead"),
+        "narrow": cnt.export(
+            narrow := Dense((5, 4, 1)), {0: narrow.state_dict()}, (1, 5), to=folder / "narrow"
+        ),
     }
 
 
@@ -124,6 +137,12 @@ def test_flow_between_layers(db, runs):
         links = links_of(runs[name], 0)
         pairs = links.groupby(["source_layer", "target_layer"], sort=False)["weight"]
         found = db.query("flow_between_layers", run=runs[name].name, epoch=0)
+        order = [layer.name for layer in runs[name].wiring.layers]
+        places = [
+            (order.index(to), order.index(of))
+            for of, to in zip(found["source_layer"], found["target_layer"], strict=True)
+        ]
+        assert places == sorted(places)
         found = found.set_index(["source_layer", "target_layer"]).loc[list(pairs.groups)]
         assert len(found) == len(pairs)
         np.testing.assert_array_equal(found["links"], pairs.count())
@@ -146,10 +165,27 @@ def test_dead_channels(db, runs):
 
 def test_prunable_neurons(db, runs):
     found = db.query("prunable_neurons", run="half dead", epoch=0)
-    assert found[["layer", "index"]].to_numpy().tolist() == [["3", 2]]
-    np.testing.assert_allclose(found["largest_out"], 1e-5, rtol=1e-6)
+    assert found[["layer", "index"]].to_numpy().tolist() == [["3", 2], ["3", 0]]
+    np.testing.assert_allclose(found["largest_out"], [1e-5, 2e-5], rtol=1e-6)
     states = runs["dead"].neurons(0).set_index("neuron")
-    assert found["strength_absolute"][0] == states["strength_absolute"][found["neuron"][0]]
+    expected = states["strength_absolute"].loc[found["neuron"]]
+    np.testing.assert_array_equal(found["strength_absolute"], expected)
+
+
+def test_what_is_carried_on_is_not_prunable(db, runs):
+    run = runs["skips"]
+    found = db.query("prunable_neurons", run=run.name, epoch=0, below=1e9, top=10_000)
+    network = run.network(0)
+    hidden = [
+        neuron
+        for layer in network.layers
+        if layer.kind == "hidden"
+        for neuron in range(layer.first, layer.last)
+    ]
+    links = links_sent(network)
+    carried = set(links[links["kind"] != "weight"]["source"])
+    assert carried
+    assert sorted(found["neuron"]) == [n for n in hidden if n not in carried]
 
 
 def test_shared_strong_neurons(db, runs):
@@ -174,7 +210,10 @@ def test_measure_correlations(db, runs):
     run = runs["mlp"]
     found = db.query("measure_correlations", run=run.name, epoch=2)
     states = run.neurons(2)
-    assert set(found["measure"]) == {"pagerank", "disparity_in"}
+    pairs = list(zip(found["layer"], found["measure"], strict=True))
+    order = [layer.name for layer in run.wiring.layers]
+    assert pairs == sorted(pairs, key=lambda pair: (order.index(pair[0]), pair[1]))
+    assert {measure for _, measure in pairs} == {"pagerank", "disparity_in"}
     for row in found.itertuples():
         here = states[(states["layer"] == row.layer) & states[row.measure].notna()]
         assert row.neurons == len(here)
@@ -220,7 +259,7 @@ def test_sign_flips(db, runs):
     np.testing.assert_array_equal(found["strength_last"], by_neuron[2].loc[found["neuron"]])
 
 
-@pytest.mark.parametrize("name", ["mlp", "skips"])
+@pytest.mark.parametrize("name", ["mlp", "skips", "narrow"])
 def test_dominated_neurons(db, runs, name):
     run = runs[name]
     found = db.query("dominated_neurons", run=run.name, epoch=0, top=7)

@@ -253,8 +253,24 @@ def test_stored_strengths_are_the_sums_of_the_links(db, runs, name):
     np.testing.assert_allclose(runs[name].neurons(0)["strength"], strength, atol=1e-9)
 
 
+def test_links_that_were_not_loaded_are_a_difference(db, runs):
+    run = runs["mlp"]
+    db.load(run, name="some links", epochs=[1], links="top:2")
+    try:
+        found = db.query("stored_against_recomputed", run="some links", epoch=1)
+        kept = cnt.strength(run.network(1).filtered("top:2"))
+        difference = (run.neurons(1)["strength"] - kept["strength"]).abs()
+        expected = difference.groupby(kept["layer"], sort=False).max()
+        assert found["layer"].tolist() == expected.index.tolist()
+        np.testing.assert_allclose(found["largest_difference"], expected, atol=1e-12)
+        assert expected.max() > 0.1
+    finally:
+        db.delete("some links")
+
+
 def test_runs_are_counted(db, runs):
     found = db.query("runs").set_index("name")
+    assert found.index.is_monotonic_increasing
     for run in runs.values():
         network, epochs = run.network(0), len(run.epochs)
         row = found.loc[run.name]
