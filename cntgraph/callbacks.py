@@ -38,13 +38,14 @@ class _Callback:
         bases = tuple(getattr(module, cls._base) for module in cls._modules())
         return object.__new__(type(cls.__name__, (cls, *bases), {"__module__": __name__}))
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - those of a recorder, and two of its own
         self,
         example_input: Any,
         *,
         to: str | os.PathLike[str],
         name: str | None = None,
         measures: Sequence[str] = (),
+        shuffles: int = 0,
         replace: bool = False,
         keep_weights: bool = True,
         every: int = 1,
@@ -57,6 +58,7 @@ class _Callback:
             "to": to,
             "name": name,
             "measures": measures,
+            "shuffles": shuffles,
             "replace": replace,
             "keep_weights": keep_weights,
         }
@@ -111,7 +113,8 @@ class Lightning(_Callback):
     >>> trainer = L.Trainer(max_epochs=10, callbacks=[recorder])            # doctest: +SKIP
 
     ``example_input`` is what `cntgraph.trace` takes, for the ``forward`` of your module; ``to``,
-    ``name``, ``measures``, ``replace`` and ``keep_weights`` are those of `cntgraph.Recorder`.
+    ``name``, ``measures``, ``shuffles``, ``replace`` and ``keep_weights`` are those of
+    `cntgraph.Recorder`.
     ``every=5`` records the epochs 0, 5, 10 ...; ``untrained=False`` leaves epoch 0 out.
 
     With each epoch the finite numbers go that were logged during it (``self.log``), those of its
@@ -175,8 +178,8 @@ class HuggingFace(_Callback):
     ``example_input`` is what `cntgraph.trace` takes: a dict of the tensors that ``model.forward``
     is given by name, as the Trainer does, or a tensor or a tuple of tensors by position. One
     sample, (1, length) int64 for ``input_ids``, and no labels. ``to``, ``name``, ``measures``,
-    ``replace`` and ``keep_weights`` are those of `cntgraph.Recorder`; ``every=5`` records the
-    epochs 0, 5, 10 ...; ``untrained=False`` leaves epoch 0 out.
+    ``shuffles``, ``replace`` and ``keep_weights`` are those of `cntgraph.Recorder`; ``every=5``
+    records the epochs 0, 5, 10 ...; ``untrained=False`` leaves epoch 0 out.
 
     With each epoch go the finite numbers that the Trainer logged during it and at its end
     (``eval_loss``, what ``compute_metrics`` gives), and the number of steps as ``step``. Only

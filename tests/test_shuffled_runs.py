@@ -89,3 +89,78 @@ def test_the_command(tmp_path):
     run = cnt.open_run(tmp_path / "run")
     assert json.loads(done.stdout)["epochs"] == [1]
     assert set(NULL) <= set(run.layers())
+
+
+def test_a_run_that_has_no_epoch_yet_has_the_columns(tmp_path):
+    for count in (0, 3):
+        with cnt.Recorder(mlp(0), (1, 4), to=tmp_path / str(count), shuffles=count):
+            pass
+        found = cnt.open_run(tmp_path / str(count)).layers()
+        expected = ["epoch", *cnt.layers(cnt.trace(mlp(0), (1, 4)), shuffles=count)]
+        assert list(found) == expected
+        assert found.empty
+
+
+@pytest.mark.parametrize("library", ["lightning.pytorch", "transformers"])
+def test_a_callback_passes_them_on(tmp_path, library):
+    module = pytest.importorskip(library)
+    run = tmp_path / "run"
+    if library == "transformers":
+        callback = cnt.callbacks.HuggingFace((1, 4), to=run, shuffles=3)
+        data = [{"input": torch.randn(4), "labels": 0} for _ in range(4)]
+        given = {"num_train_epochs": 1, "report_to": [], "use_cpu": True, "save_strategy": "no"}
+        module.Trainer(
+            Classifier(),
+            module.TrainingArguments(str(tmp_path / "out"), **given),
+            train_dataset=data,
+            callbacks=[callback],
+        ).train()
+    else:
+        callback = cnt.callbacks.Lightning((1, 4), to=run, shuffles=3)
+        trainer = module.Trainer(
+            max_epochs=1,
+            callbacks=[callback],
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
+        trainer.fit(
+            lightning_classifier(module),
+            torch.utils.data.DataLoader(torch.randn(8, 4), batch_size=4),
+        )
+    found = cnt.open_run(run)
+    assert found.provenance["options"]["shuffles"] == 3
+    assert found.layers(1)["fluctuation_null"].notna().any()
+
+
+class Classifier(torch.nn.Module):
+    """What the Trainer of transformers trains: a loss where labels are given."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp(0)
+
+    def forward(self, input, labels=None):
+        logits = self.net(input)
+        if labels is None:
+            return logits
+        return torch.nn.functional.cross_entropy(logits, labels), logits
+
+
+def lightning_classifier(lightning):
+    class Net(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = mlp(0)
+
+        def forward(self, x):
+            return self.net(x)
+
+        def training_step(self, batch, _):
+            return self(batch).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    return Net()

@@ -9,7 +9,7 @@ from cntgraph.measures.against import against_null
 from cntgraph.measures.catalogue import measures, neuron_measures
 from cntgraph.measures.divergences import Divergence, divergence
 from cntgraph.measures.gauge import balanced
-from cntgraph.measures.layers import LAYER_COLUMNS, layers
+from cntgraph.measures.layers import LAYER_COLUMNS, NULL_COLUMNS, layers
 from cntgraph.measures.measure import measure, plan
 from cntgraph.measures.nulls import NULLS, null_model
 from cntgraph.measures.strength import CONVENTIONS, STRENGTH_COLUMNS, strength
@@ -19,6 +19,7 @@ __all__ = [
     "CONVENTIONS",
     "LAYER_COLUMNS",
     "NULLS",
+    "NULL_COLUMNS",
     "STRENGTH_COLUMNS",
     "Divergence",
     "activity",

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["LAYER_COLUMNS", "layers"]
+__all__ = ["LAYER_COLUMNS", "NULL_COLUMNS", "layers"]
 
+NULL_COLUMNS = ("fluctuation_null", "fluctuation_excess", "fluctuation_z")  # with shuffles
 LAYER_COLUMNS = (
     "layer",
     "kind",
@@ -82,9 +83,9 @@ def layers(
         drawn = null_models(network, null, shuffles, seed=seed)
         of_null = np.array([_fluctuations(one, convention) for one in drawn])
         mean, value = of_null.mean(axis=0), table["fluctuation"].to_numpy()
-        table["fluctuation_null"] = mean
-        table["fluctuation_excess"] = _ratio(value, mean)
-        table["fluctuation_z"] = _ratio(value - mean, of_null.std(axis=0))
+        deviation = of_null.std(axis=0)
+        beside = (mean, _ratio(value, mean), _ratio(value - mean, deviation))
+        table = table.assign(**dict(zip(NULL_COLUMNS, beside, strict=True)))
     return table
 
 

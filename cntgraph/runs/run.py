@@ -253,11 +253,9 @@ class Run:
             table = read_table(self._read(path), str(self.path / path))
             table.insert(0, "epoch", number)
             parts.append(table)
-        return pd.concat(parts, ignore_index=True) if parts else empty_table(name, self._measures)
-
-    @property
-    def _measures(self) -> list[str]:
-        return list(self.provenance["options"]["measures"])
+        if parts:
+            return pd.concat(parts, ignore_index=True)
+        return empty_table(name, self.provenance["options"])
 
     def _attributes(self, epoch: int) -> dict[str, list[Any]]:
         table = self.neurons(epoch).drop(columns=["epoch", "neuron", "layer", "index"])

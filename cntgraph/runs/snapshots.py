@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cntgraph.errors import CntWarning, InputRefused, RunDamaged, did_you_mean
 from cntgraph.measures import (
     LAYER_COLUMNS,
+    NULL_COLUMNS,
     STRENGTH_COLUMNS,
     layers,
     measure,
@@ -212,12 +213,14 @@ def read_table(data: bytes, path: str) -> pd.DataFrame:
     return table
 
 
-def empty_table(name: str, measures: Sequence[str]) -> pd.DataFrame:
+def empty_table(name: str, options: Mapping[str, Any]) -> pd.DataFrame:
     """The table of a run without epochs: its columns and no row."""
     import pandas as pd
 
-    neurons = ("neuron", "layer", "index", *COORDINATES, *STRENGTH_COLUMNS, *measures)
-    return pd.DataFrame(columns=["epoch", *(neurons if "neurons" in name else LAYER_COLUMNS)])
+    given = {**UNSAID, **options}
+    neurons = ("neuron", "layer", "index", *COORDINATES, *STRENGTH_COLUMNS, *given["measures"])
+    layers = (*LAYER_COLUMNS, *(NULL_COLUMNS if given["shuffles"] else ()))
+    return pd.DataFrame(columns=["epoch", *(neurons if "neurons" in name else layers)])
 
 
 def _not_finite(epoch: int, weights: Mapping[str, Tensor]) -> dict[str, int]:
