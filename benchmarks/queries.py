@@ -174,8 +174,8 @@ def report(folder: Path, scale: Scale) -> str:
         [
             "# How long the library's answers take",
             "",
-            f"`python benchmarks/queries.py` on {machine()}. Neo4j {server.version}, a local server "
-            "with 2 GB of heap, started and loaded in the same run.",
+            f"`python benchmarks/queries.py` on {machine()}. Neo4j {server.version}, "
+            "a local server with 2 GB of heap, started and loaded in the same run.",
             "",
             *(f"- {line}" for line in told),
             f"- {checked:,} rows of `strong_neurons` equal to those of the run's own DataFrame",
