@@ -29,14 +29,15 @@ UNWIND neurons AS t
 CALL (t) {
   OPTIONAL MATCH (t)<-[k:LINK]-(s)
   WITH k, k.weight * $values[s.neuron] AS v
-  RETURN CASE count(k) WHEN count(v) THEN sum(v) END AS brought
+  RETURN CASE WHEN count(k) = count(v) THEN sum(v) END AS brought
 }
 CALL (t, l) {
   OPTIONAL MATCH (t)<-[k:CARRIES]-(s)
   WITH l, k, $values[s.neuron] AS v
-  RETURN CASE WHEN count(k) > count(v) THEN null
-              WHEN l.join IS NULL THEN sum(k.weight * v)
-              WHEN l.join =~ '(adaptive_max_pool|a?max).*' THEN max(v) END AS carried
+  WITH l.join AS join, count(k) > count(v) AS unknown, sum(k.weight * v) AS total, max(v) AS largest
+  RETURN CASE WHEN unknown THEN null
+              WHEN join IS NULL THEN total
+              WHEN join =~ '(adaptive_max_pool|a?max).*' THEN largest END AS carried
 }
 WITH l, t, CASE WHEN l.kind = 'input' THEN $values[t.neuron] WHEN l.kind = 'constant' THEN t.value
                 WHEN l.join IS NOT NULL THEN carried

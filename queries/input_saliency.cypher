@@ -38,20 +38,17 @@ WITH x, layers, reduce(after = {first: x.neurons, rows: []}, here IN layers | {
   rows: COLLECT {
     MATCH (s:NeuronState)
     WHERE s.id >= x.first + here.first AND s.id < x.first + here.first + here.layer.size
-    CALL (s, after) {
-      OPTIONAL MATCH (s)-[k:LINK]->(t)
-      WITH k, k.weight * after.rows[t.neuron - after.first][0] AS d
-      RETURN CASE count(k) WHEN count(d) THEN sum(d) END AS linked
-    }
-    CALL (s, after) {
-      OPTIONAL MATCH (s)-[k:CARRIES]->(t)
-      WHERE k.kind <> 'select' OR NOT EXISTS {
-        (t)<-[:CARRIES]-(r) WHERE $values[r.neuron] > $values[s.neuron]
-                               OR $values[r.neuron] = $values[s.neuron] AND r.neuron < s.neuron }
-      WITH k, k.weight * after.rows[t.neuron - after.first][1] AS d
-      RETURN CASE count(k) WHEN count(d) THEN sum(d) END AS carried
-    }
-    WITH s, linked + carried AS d, here.layer.activation AS f, $values[s.neuron] AS a
+    // sums by reduce, which 5.26 takes at this place: unknown where one of the terms is
+    WITH s, reduce(total = 0.0, d IN COLLECT {
+           MATCH (s)-[k:LINK]->(t)
+           RETURN k.weight * after.rows[t.neuron - after.first][0]
+         } | total + d) + reduce(total = 0.0, d IN COLLECT {
+           MATCH (s)-[k:CARRIES]->(t)
+           WHERE k.kind <> 'select' OR NOT EXISTS {
+             (t)<-[:CARRIES]-(r) WHERE $values[r.neuron] > $values[s.neuron]
+                                    OR $values[r.neuron] = $values[s.neuron] AND r.neuron < s.neuron }
+           RETURN k.weight * after.rows[t.neuron - after.first][1]
+         } | total + d) AS d, here.layer.activation AS f, $values[s.neuron] AS a
     WITH s, CASE WHEN d = 0 AND s.neuron <> o.neuron THEN 0.0
                  WHEN NOT here.layer.join =~ '(adaptive_max_pool|a?max).*' THEN null
                  WHEN s.neuron = o.neuron THEN 1.0 WHEN f IS NULL THEN d

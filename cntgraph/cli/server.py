@@ -259,7 +259,8 @@ def _how_to_connect(uri: str, password_file: object) -> None:
     """How tools of the user's own get in."""
     note("\nNeo4j Browser or Desktop: connect to that address as neo4j; the password is in")
     note(f"  {password_file}")
-    note("cypher-shell:")
-    note(f'  cypher-shell -a {uri} -u neo4j -p "$(cat {shlex.quote(str(password_file))})"')
+    note("cypher-shell, with the password where `ps` does not show it:")
+    password = f'"$(cat {shlex.quote(str(password_file))})"'
+    note(f"  NEO4J_PASSWORD={password} cypher-shell -a {uri} -u neo4j")
     note("a notebook, where NEO4J_URI is not set:")
     note("  import cntgraph as cnt; db = cnt.connect(); db.query('runs')")
