@@ -156,7 +156,7 @@ def test_batches_are_halved_where_the_servers_memory_is_short(tight, tmp_path):
     with opened(tight) as db:
         with pytest.raises(Stop):
             db.load(run, sessions=1, progress=stop_at_the_first_links)
-        assert calls[-1] < 12_500  # what a part holds where memory is not short
+        assert calls[-1] < 7_000  # what the part holds where memory is not short
         (within,) = db.cypher("MATCH (x:Snapshot {run: 'wide'}) RETURN x.within AS w")["w"]
         assert within > 0  # cut within a part, whose other half comes in pieces of another size
         report = db.load(run, sessions=1)
@@ -192,7 +192,7 @@ def wide(folder):
     from models import Dense
 
     torch.manual_seed(3)
-    model = Dense((700, 20, 4))
+    model = Dense((700, 10, 4))
     return cnt.export(model, {0: model.state_dict()}, (1, 700), to=folder)
 
 
@@ -208,9 +208,9 @@ def test_a_connection_cut_anywhere_doubles_nothing(tight, proxy, mlp, clean, dir
         total = proxy.passed[direction]
     with opened(tight) as db:
         db.delete(mlp.name)
-    for fifth in range(5):
+    for third in range(3):  # more of them in benchmarks/soak.py
         with through(proxy, tight) as db:
-            proxy.arm(cut=(direction, total * fifth // 5))
+            proxy.arm(cut=(direction, total * third // 3))
             db.load(mlp)
             assert proxy.cut is None  # it happened
         assert_as_clean(tight, mlp, clean)
@@ -247,12 +247,15 @@ def test_a_slow_link_is_slow_and_works(tight, proxy, mlp, clean):
 
 @pytest.mark.neo4j
 def test_a_link_that_falls_silent_is_given_up(tight, proxy, mlp, clean, monkeypatch):
-    monkeypatch.setattr(load, "_PATIENCE", 1.0)
+    monkeypatch.setattr(load, "_PATIENCE", 4.0)
     monkeypatch.setattr(attending, "_SILENCE", 0.2)
-    monkeypatch.setattr(attending, "_GREETING", 1.0)
+    monkeypatch.setattr(attending, "_GREETING", 0.8)
     with through(proxy, tight) as db, ThreadPoolExecutor(1) as pool:
         proxy.arm(silent_after=6_000)
-        with pytest.raises(LoadInterrupted, match="was interrupted") as error:
+        with (
+            pytest.warns(cnt.CntWarning, match="the load waits for it"),
+            pytest.raises(LoadInterrupted, match="was interrupted") as error,
+        ):
             pool.submit(db.load, mlp).result(timeout=120)
         assert "says nothing" in error.value.what
         assert f"cntgraph load {mlp.path}" in error.value.fix
