@@ -8,6 +8,7 @@ import torch
 from models import build
 
 import cntgraph as cnt
+from cntgraph.database import Library
 from cntgraph.network import LINK_KINDS
 
 # one row of lists: a record each would cost the driver more than the query costs the server
@@ -90,6 +91,15 @@ def everything_of(db, run):
         "e"
     ]
     return counted, [links_there(db, run, epoch).to_numpy().tolist() for epoch in epochs]
+
+
+def answers(db, given):
+    """The rows of every query of the library, for these values where it has no defaults."""
+    found = {}
+    for name, query in Library().queries.items():
+        values = {p.name: given[p.name] for p in query.parameters if p.required}
+        found[name] = unlimited(db).query(name, **values)
+    return found
 
 
 def node_count(db):
