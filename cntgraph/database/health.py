@@ -16,6 +16,7 @@ __all__ = ["State", "causes", "is_broken", "state"]
 
 _DATABASE = "neo4j"
 _SHOWN = 3
+_SECONDS = 10.0  # for one that listens and does not speak
 
 
 class State(Enum):
@@ -37,7 +38,9 @@ def state(uri: str, login: tuple[str, str]) -> State:
         if probe.connect_ex(("127.0.0.1", urlsplit(uri).port or 0)) != 0:
             return State.SILENT
     try:
-        with GraphDatabase.driver(uri, auth=login, connection_timeout=10) as driver:
+        with GraphDatabase.driver(
+            uri, auth=login, connection_timeout=_SECONDS, connection_acquisition_timeout=_SECONDS
+        ) as driver:
             try:
                 with driver.session(database=_DATABASE) as session:
                     session.run("RETURN 1").consume()

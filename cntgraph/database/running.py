@@ -49,8 +49,8 @@ class Server:
 def running(home: Path, options: Options, progress: Progress | None = None) -> Server:
     """The server of this home, launched with these options unless it runs already."""
     record = admitted(home)
-    if record.process.runs and condition(home, record) is not State.BROKEN:
-        return _answering(home, record)
+    if record.process.runs and (server := _answering(home, record)):
+        return server
     refuse_without_room(home)
     record.process.kill()  # where it is broken; it must not write what it still holds
     release = release_of(home)
@@ -68,7 +68,9 @@ def running(home: Path, options: Options, progress: Progress | None = None) -> S
     record = replace(record, process=process)
     try:
         keep(home, record)
-        return _answering(home, record)
+        if server := _answering(home, record):
+            return server
+        raise _failed("broke while it started", home)
     except BaseException:  # Ctrl-C as well: a start that failed leaves nothing running
         process.end(patience=2)
         keep(home, replace(record, options=before))
@@ -114,13 +116,15 @@ def _password(home: Path) -> str:
     return password_file(home).read_text(encoding="utf-8").strip()
 
 
-def _answering(home: Path, record: Record) -> Server:
-    """The server, once a query with its password was answered."""
+def _answering(home: Path, record: Record) -> Server | None:
+    """The server, once a query with its password was answered; None where it is broken."""
     limit = time.monotonic() + _START_SECONDS
     while time.monotonic() < limit:
         found = condition(home, record)
         if found is State.READY:
             return Server(record.uri, USER, _password(home), record.process.pid, home, record.neo4j)
+        if found is State.BROKEN:
+            return None
         if found is State.LOCKED:
             raise _locked_out(home)
         if found is State.CLOSED:
