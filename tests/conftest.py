@@ -1,5 +1,6 @@
 """What several test files share: one real Neo4j server for the whole session."""
 
+import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -36,13 +37,27 @@ def local_environment(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(local_environment):
-    """A running server, started once and stopped at the end."""
+def started(local_environment, tmp_path_factory):
     with _set(local_environment):
         running = local.start()
-    yield running
+    copy = tmp_path_factory.mktemp("copy") / running.home.name
+    beside = shutil.ignore_patterns("server.json", "logs", "*_lock")
+    shutil.copytree(running.home, copy, ignore=beside)
+    yield running, copy
     with _set(local_environment):
         local.stop()
+
+
+@pytest.fixture(scope="session")
+def server(started):
+    """A running server, started once and stopped at the end."""
+    return started[0]
+
+
+@pytest.fixture(scope="session")
+def new_home(started):
+    """Its home as it was before anything was loaded, without the mark: for others to copy."""
+    return started[1]
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.connection import Connection
 from cntgraph.database.health import state
+from cntgraph.database.releases import VERSION
 from cntgraph.database.schema import SCHEMA
 from cntgraph.database.translating import translated
 
@@ -47,15 +48,15 @@ def test_routing_on_a_single_server(server):
 
 
 @pytest.fixture(scope="module")
-def guarded(server, tmp_path_factory, local_environment):
+def guarded(new_home, tmp_path_factory, local_environment):
     """A server that speaks TLS alone, by a certificate of its own making, on a read-only store.
 
     The store is a copy: a new one would have to be written.
     """
     folder = tmp_path_factory.mktemp("guarded")
-    home = folder / "data" / server.home.name
-    shutil.copytree(server.home, home, ignore=shutil.ignore_patterns("server.json", "*_lock"))
-    homes.keep(home, homes.Record(server.version))
+    home = folder / "data" / new_home.name
+    shutil.copytree(new_home, home)
+    homes.keep(home, homes.Record(VERSION))
     signed_by_itself(home / "certificates" / "bolt")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CNTGRAPH_HOME", str(folder))

@@ -126,13 +126,12 @@ def tree(folder):
 
 
 @pytest.fixture
-def copied(tmp_path, monkeypatch, server, local_environment):
-    """The home of a server that runs, as somebody copied it to where the older release looks."""
+def copied(tmp_path, monkeypatch, new_home, local_environment):
+    """The home of a server, as somebody copied it to where the older release looks."""
     monkeypatch.setenv("CNTGRAPH_HOME", str(tmp_path))
     monkeypatch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
     home = tmp_path / "data" / OLD.folder
-    unlike = shutil.ignore_patterns("server.json", "logs", "database_lock", "store_lock")
-    shutil.copytree(server.home, home, ignore=unlike)
+    shutil.copytree(new_home, home)
     return home
 
 
@@ -161,12 +160,12 @@ def test_a_store_without_its_mark_is_refused_and_left_alone(copied):
 
 
 @real
-def test_a_store_that_was_damaged(tmp_path, monkeypatch, server, local_environment):
+def test_a_store_that_was_damaged(tmp_path, monkeypatch, new_home, local_environment):
     """A server of that store runs and answers; its database never will."""
     monkeypatch.setenv("CNTGRAPH_HOME", str(tmp_path))
     monkeypatch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
     home = tmp_path / "data" / LATEST.folder
-    shutil.copytree(server.home, home, ignore=shutil.ignore_patterns("server.json", "*_lock"))
+    shutil.copytree(new_home, home)
     homes.keep(home, homes.Record(LATEST.version))
     (home / "data" / "databases" / "neo4j" / "neostore").write_bytes(b"no store at all")
     with pytest.raises(cnt.DatabaseError, match="cannot open its database") as refused:
