@@ -260,6 +260,8 @@ def _resumable(content: Content, epochs: Sequence[int], links: str) -> Iterator[
     except (LoadInterrupted, Mismatch, TooLarge):
         raise
     except DatabaseError as error:
+        if _forbidden(error):
+            raise
         words = ["cntgraph", "load", str(content.run.path)]
         words += ["--epochs", ",".join(map(str, epochs))] if epochs else []
         words += ["--links", links] if links != "all" else []
@@ -269,3 +271,9 @@ def _resumable(content: Content, epochs: Sequence[int], links: str) -> Iterator[
             why=error.why,
             fix=f"the same command goes on where it stopped: {shlex.join(words)}",
         ) from error
+
+
+def _forbidden(error: DatabaseError) -> bool:
+    """Whether the server would refuse the same command again until somebody allows it."""
+    code = getattr(error.__cause__, "code", None) or ""
+    return code.startswith("Neo.ClientError.Security") or "ReadOnly" in code
