@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
+import select
+import struct
 import subprocess
 import sys
+import termios
 
 import pandas as pd
 import pytest
@@ -14,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import exported
 
-from cntgraph.cli.shell import complete, statements
+from cntgraph.cli.shell import Conversation, being_typed, complete, statements
+from cntgraph.cli.shell import _words as known_words
 from cntgraph.database import connect
 
 STATEMENT = st.lists(
@@ -114,32 +119,78 @@ def test_a_pipe_ends_at_the_first_error(environment, tmp_path, text, status, mes
     assert "after" not in found.stdout
 
 
-@pytest.mark.neo4j
-def test_at_a_terminal(environment, tmp_path):
-    """Two lines of one statement, an error that ends nothing, and the way out."""
-    environment = {**environment, "TERM": "xterm", "CNTGRAPH_HOME": str(tmp_path)}
+def at_a_terminal(environment, *dialogue):
+    """Everything shown while, whenever the next of the words is there, the next keys are typed."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(sys.executable, [sys.executable, "-m", "cntgraph", "shell"], environment)
-    seen = ""
-    for waited, typed in (
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    shown, from_here = "", 0
+    for waited, typed in (*dialogue, (None, "")):
+        while waited is None or waited not in shown[from_here:]:
+            assert select.select([terminal], [], [], 60)[0], f"no {waited!r} in {shown!r}"
+            try:
+                more = os.read(terminal, 4096)
+            except OSError:  # the terminal is gone with the process
+                more = b""
+            if not more:
+                break
+            shown += more.decode(errors="replace")
+        from_here = len(shown)
+        os.write(terminal, typed.encode()) if typed else None
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    return shown
+
+
+@pytest.mark.neo4j
+def test_at_a_terminal(environment, tmp_path):
+    """A statement of two lines, an error that ends nothing; what Tab and the arrow up bring."""
+    environment = {**environment, "TERM": "xterm", "CNTGRAPH_HOME": str(tmp_path)}
+    at_a_terminal(
+        environment,
         ("cntgraph>", "RETURN 6 *\r7 AS product;\r"),
         ("1 row", "RETURN nothing;\r"),
         ("error:", ":exit\r"),
-    ):
-        while waited not in seen:
-            seen += os.read(terminal, 4096).decode(errors="replace")
-        os.write(terminal, typed.encode())
-        seen = seen.partition(waited)[2]
-        if waited == "error:":
-            break
-    while True:
-        try:
-            more = os.read(terminal, 4096)
-        except OSError:  # the terminal is gone with the process
-            break
-        if not more:
-            break
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    )
     history = (tmp_path / "data" / "shell_history").read_text()
     assert re.search(r"RETURN 6 \*\n\+7 AS product;", history)
+    shown = at_a_terminal(
+        environment,
+        ("cntgraph>", "MATCH (n:NeuronSt\t"),
+        ("ate", " {run: 'asked in a shell'}) RETURN sum(n.degree_o\t"),
+        ("ut", ");\r"),
+        ("1 row", ":query stored_ag\t"),
+        ("recomputed", " run='asked in a shell' epoch=0\r"),
+        ("4 rows", UP * 5 + "\r"),
+        ("1 row", ":exit\r"),
+    )
+    assert {"162", "42"} <= set(shown.split())
+
+
+UP = "\x1b[A"
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ("MATCH (n:Neu", ":Neu"),
+        ("MATCH (n)-[k:LI", ":LI"),
+        ("MATCH (n:Neuron) WHERE n.stre", "stre"),
+        ("RETURN coun", "coun"),
+        ("MATCH (n) ", ""),
+        (":par", ":par"),
+        (":query stron", "stron"),
+        (":query strong_neurons by=stren", "by=stren"),
+        ("", ""),
+    ],
+)
+def test_what_is_completed_is_the_last_name(text, typed):
+    assert being_typed(text) == typed
+
+
+@pytest.mark.neo4j
+def test_the_words_of_a_prompt_are_those_of_the_database(environment, server):
+    with connect(server.uri, user=server.user, password=server.password) as db:
+        words = known_words(Conversation(db))
+    expected = {":NeuronState", ":Layer", ":LINK", ":HAS_STATE", "strength", "largest_out"}
+    assert expected | {":query", ":param", ":export", "MATCH", "LIMIT"} <= set(words)

@@ -7,6 +7,7 @@ until the first error.
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import warnings
@@ -237,7 +238,7 @@ def _session(conversation: Conversation) -> Any:
     class Words(Completer):
         def get_completions(self, document: Document, event: Any) -> Iterator[Completion]:
             text = document.text_before_cursor
-            typed = document.get_word_before_cursor(WORD=True)
+            typed = being_typed(text)
             words = completions(text, conversation.database.library, known)
             yield from (Completion(w, -len(typed)) for w in words if w.startswith(typed))
 
@@ -254,6 +255,16 @@ _KEYWORDS = (
     "MATCH WHERE RETURN ORDER BY LIMIT WITH AS AND OR NOT IN IS NULL DISTINCT OPTIONAL UNWIND "
     "count( sum( avg( min( max( abs( collect( DESC"
 ).split()
+
+
+def being_typed(text: str) -> str:
+    """The part of a text that a completion replaces: of Cypher a name, with its colon a label.
+
+    >>> being_typed("MATCH (n:Neuron"), being_typed("RETURN n.stre"), being_typed(":query x by=st")
+    (':Neuron', 'stre', 'by=st')
+    """
+    found = re.search(r"\S*$" if text.lstrip().startswith(":") else r":?\w*$", text)
+    return found[0] if found else ""
 
 
 def completions(text: str, library: Library, words: list[str]) -> list[str]:
