@@ -231,10 +231,9 @@ def _ranks(graph: Weighted, steps: Steps, damping: float, *, by_layer: bool) -> 
     if not 0 <= damping < 1:
         raise InputRefused(f"damping={damping}", fix="give a number from 0 to less than 1")
     rank = _handed_on(graph, steps, np.ones(graph.neuron_count), damping)
-    if not by_layer:
-        return rank / rank.sum()
-    for layer in graph.network.layers:
-        rank[layer.first : layer.last] /= rank[layer.first : layer.last].sum()
+    spans = [slice(layer.first, layer.last) for layer in graph.network.layers]
+    for span in spans if by_layer else [slice(None)]:
+        rank[span] /= rank[span].sum()
     return rank
 
 
