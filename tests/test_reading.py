@@ -24,7 +24,7 @@ def db(server):
         ("CALL db.stats.collect('QUERIES')", "it calls the procedure db.stats.collect"),
         ("SHOW SETTINGS", "it is a command to the server (ShowSettings)"),
         (
-            "SHOW TRANSACTIONS YIELD transactionId AS t TERMINATE TRANSACTIONS t YIELD message RETURN t",
+            "TERMINATE TRANSACTION 'neo4j-transaction-1'",
             "it is a command to the server (TerminateTransactions)",
         ),
     ],
