@@ -75,7 +75,9 @@ def here(own):
 
 
 def starting(environment):
-    code = "from cntgraph.database import server; print(server.start().pid)"
+    # whoever runs the tests in the background may have left Ctrl-C ignored
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    code += "from cntgraph.database import server; print(server.start().pid)"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -52,7 +52,7 @@ def running(home: Path, options: Options, progress: Progress | None = None) -> S
     if record.process.runs and (server := _answering(home, record)):
         return server
     refuse_without_room(home)
-    record.process.kill()  # where it is broken; it must not write what it still holds
+    record.process.kill()  # where it broke and did not end; it must not write what it still holds
     release = release_of(home)
     java = java_runtime(release)
     jars = fetch(
@@ -70,7 +70,7 @@ def running(home: Path, options: Options, progress: Progress | None = None) -> S
         keep(home, record)
         if server := _answering(home, record):
             return server
-        raise _failed("broke while it started", home)
+        raise _failed(f"{'broke' if process.runs else 'ended'} while it started", home)
     except BaseException:  # Ctrl-C as well: a start that failed leaves nothing running
         process.end(patience=2)
         keep(home, replace(record, options=before))
@@ -117,20 +117,18 @@ def _password(home: Path) -> str:
 
 
 def _answering(home: Path, record: Record) -> Server | None:
-    """The server, once a query with its password was answered; None where it is broken."""
+    """The server, once a query with its password was answered; None where it broke or ended."""
     limit = time.monotonic() + _START_SECONDS
     while time.monotonic() < limit:
         found = condition(home, record)
         if found is State.READY:
             return Server(record.uri, USER, _password(home), record.process.pid, home, record.neo4j)
-        if found is State.BROKEN:
+        if found is State.BROKEN or not record.process.runs:
             return None
         if found is State.LOCKED:
             raise _locked_out(home)
         if found is State.CLOSED:
             raise _not_opened(home)
-        if not record.process.runs:
-            raise _failed("ended while it started", home)
         time.sleep(0.1)
     raise _failed(f"did not answer within {_START_SECONDS} s", home)
 
