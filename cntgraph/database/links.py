@@ -28,6 +28,7 @@ Weights = NDArray[np.float64]
 
 BATCH = 12_500  # larger ones keep the garbage collector busy, smaller ones the disk
 
+# FOREACH writes link by link; after UNWIND all of them would be kept until the last is known.
 _DENSE = """
 UNWIND $sources AS id
 MATCH (n:NeuronState {id: id})
@@ -35,12 +36,12 @@ WITH collect(n) AS sources
 UNWIND range(0, size($rows) - 1) AS j
 MATCH (t:NeuronState {id: $first + j})
 WITH sources, t, $rows[j] AS row
-UNWIND range(0, size(sources) - 1) AS i
-WITH sources[i] AS s, t, row[i] AS w
-CREATE (s)-[:%s]->(t)
+FOREACH (i IN range(0, size(sources) - 1) |
+  FOREACH (s IN [sources[i]] |
+    FOREACH (w IN [row[i]] |
+      CREATE (s)-[:%s]->(t))))
 """
 
-# FOREACH writes link by link; after UNWIND all of them would be kept until the last is known.
 _COLUMNS = """
 UNWIND $sources AS id
 MATCH (n:NeuronState {id: id})
