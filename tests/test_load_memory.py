@@ -40,8 +40,9 @@ def status_of(run, environment):
 
 
 @pytest.mark.neo4j
-def test_a_dense_run_is_loaded_without_pytorch_in_little_memory(neo4j_environment, tmp_path):
-    run = exported(tmp_path / "run", "dense", 3)
+@pytest.mark.parametrize("kind", ["dense", "lenet", "residual"])
+def test_a_run_is_loaded_without_pytorch_in_little_memory(kind, neo4j_environment, tmp_path):
+    run = exported(tmp_path / "run", kind, 3)
     links, with_torch, megabytes = status_of(run, neo4j_environment)
     assert links == 3 * run.network(0).link_count
     assert not with_torch

@@ -148,7 +148,7 @@ def _broadcast(layer: Layer, part: Expression, weights: Mapping[str, Any]) -> An
     """A tensor of the layer in float64, one number per neuron."""
     import numpy as np
 
-    stored = part.stored(weights)
+    stored = part.array(weights)
     if stored is not None:
         wide = stored.astype(np.float64)
         return np.broadcast_to(

@@ -8,6 +8,7 @@ None means the whole source layer in order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -93,8 +94,8 @@ class Block:
 
     @property
     def array(self) -> np.ndarray[Any, Any] | None:
-        """`tensor` as an array, where it is one that a run has stored; PyTorch is not needed."""
-        return self.weight.stored(self.weights)
+        """`tensor` as an array and without PyTorch, where a run has stored what it is made of."""
+        return self.weight.array(self.weights)
 
     @cached_property
     def _inputs(self) -> Tensor | None:
@@ -216,8 +217,8 @@ class Block:
 
     def _parted(self, origin: Index) -> tuple[Index | int, Index]:
         """Which of the parameters an origin is in, and which of its elements; -1 for none."""
-        sizes = [self.weights[name].numel() for name in self.parameters]
-        starts = np.cumsum([0, *sizes])
+        tensors: Mapping[str, Any] = getattr(self.weights, "arrays", self.weights)
+        starts = np.cumsum([0, *(math.prod(tensors[name].shape) for name in self.parameters)])
         which = np.searchsorted(starts, origin, side="right") - 1
         return which, np.where(origin < 0, -1, origin - starts[which])
 
@@ -226,15 +227,19 @@ class Block:
 
         The origins are None where the weight is one parameter as it is.
         """
-        if self.weight.op == "parameter" and self.kind in ("dense", "convolution"):
-            stored = self.array
-            if stored is not None:
-                return stored.reshape(-1), None
-        entries = self.operator.entries(self.tensor.detach().cpu())
-        if self.weight.op == "parameter" and self.kind != "diagonal":
-            return entries, None
+        stored = self.array
+        plain = self.weight.op == "parameter"
+        if stored is not None and (plain or not self.parameters):
+            entries = self.operator.entries(stored)
+            if plain and self.kind != "diagonal":
+                return entries, None
+            places = np.arange(stored.size) if plain else np.full(stored.size, -1)
+            return entries, self.operator.entries(places.reshape(stored.shape))
+        values = self.operator.entries(self.tensor.detach().cpu())
+        if plain and self.kind != "diagonal":
+            return values, None
         origins = self.weight.origins(self.weights)
-        return entries, self.operator.entries(origins).numpy()
+        return values, self.operator.entries(origins).numpy()
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads; the weights stay where they are."""

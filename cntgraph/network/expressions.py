@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cntgraph.errors import InputRefused
+from cntgraph.network.arrays import array_of_json, as_array, computed, json_of_array, widened
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +64,6 @@ POINTWISE = frozenset(
     threshold""".split()
 )
 
-_SAME = ("aten.view.default", "aten.reshape.default")  # the same elements in the same order
-
 _NAME = re.compile(r"aten\.([A-Za-z_][A-Za-z0-9_]*)\.([A-Za-z_][A-Za-z0-9_]*)")
 _REFUSED = frozenset({"from_file"})  # the one pure operator that reads a file
 
@@ -96,6 +97,22 @@ def _named(name: str) -> tuple[str, str]:
 def short_name(op: str) -> str:
     """``leaky_relu`` of ``aten.leaky_relu.default``."""
     return op.split(".")[1] if op.startswith("aten.") else op
+
+
+@dataclass(frozen=True)
+class _Type:
+    """A type of tensors by its name, so that a network is read without PyTorch."""
+
+    name: str
+
+    def __call__(self) -> torch.dtype:
+        """The type itself."""
+        import torch
+
+        found = getattr(torch, self.name, None)
+        if not isinstance(found, torch.dtype):
+            raise InputRefused(f"{self.name!r} is not a type of tensor")
+        return found
 
 
 @dataclass(frozen=True)
@@ -144,22 +161,42 @@ class Expression:
             value = weights[self.args[0]]
             return _cast(value, dtype)
         if self.op == "literal":
-            return _cast(_beside(self.args[0], weights), dtype)
+            return _cast(_beside(_as_tensor(self.args[0]), weights), dtype)
         call = operator(self.op)
         args, kwargs = _fill((self.args, self.kwargs), lambda e: e.evaluate(weights, dtype))
         result = call(*args, **{k: v for k, v in kwargs if k not in _PLACEMENT})
         # constants are made in the type they were traced with
         return _cast(_picked(result, self.item), dtype)
 
-    def stored(self, weights: Weights) -> NDArray[Any] | None:
-        """The value where it is one stored tensor, as an array and without PyTorch; else None."""
+    def array(self, weights: Weights) -> NDArray[Any] | None:
+        """What `evaluate` gives in float64, as an array and without PyTorch; None where it cannot.
+
+        It can where the tensors are those that a run has stored and the operators are few: what
+        folds batch norms, averages, transposes. What is not computed keeps its type.
+        """
         arrays: Mapping[str, NDArray[Any]] | None = getattr(weights, "arrays", None)
-        if arrays is not None and self.op == "parameter":
-            return arrays[self.args[0]]
-        if self.op in _SAME and isinstance(self.args[0], Expression):
-            found = self.args[0].stored(weights)
-            return None if found is None else found.reshape(self.args[1])
-        return None
+        return None if arrays is None else self._array(arrays, wide=self.computed)
+
+    def _array(self, arrays: Mapping[str, NDArray[Any]], *, wide: bool) -> NDArray[Any] | None:
+        if self.op == "parameter":
+            return widened(arrays[self.args[0]]) if wide else arrays[self.args[0]]
+        if self.op == "literal":
+            kept = as_array(self.args[0])
+            return kept if kept is None or not wide else widened(kept)
+
+        def value(part: Any) -> Any:
+            return part._array(arrays, wide=wide) if isinstance(part, Expression) else part
+
+        args = [value(part) for part in self.args]
+        if self.item is not None or any(part is None for part in args):
+            return None
+        kwargs = {
+            name: part.name if isinstance(part, _Type) else part
+            for name, part in self.kwargs
+            if name not in _PLACEMENT
+        }
+        found = computed(self.op, args, kwargs)
+        return found if found is None or not wide else widened(found)
 
     def origins(self, weights: Weights) -> Tensor:
         """Where each entry comes from, in the entry's own place; -1 for no element of one tensor.
@@ -276,7 +313,7 @@ def parameter(name: str) -> Expression:
     return Expression("parameter", (name,))
 
 
-def literal(value: Tensor) -> Expression:
+def literal(value: Tensor | NDArray[Any]) -> Expression:
     """A tensor that belongs to the architecture, not to the weights."""
     return Expression("literal", (value,))
 
@@ -301,6 +338,15 @@ def _shown(argument: Any) -> str:
     if isinstance(argument, (list, tuple)):
         return f"[{', '.join(_shown(a) for a in argument)}]"
     return str(argument).removesuffix(".0") if isinstance(argument, float) else str(argument)
+
+
+def _as_tensor(value: Tensor | NDArray[Any]) -> Tensor:
+    """What a literal holds, which is an array where a file was read."""
+    if not isinstance(value, np.ndarray):
+        return value
+    import torch
+
+    return torch.from_numpy(value)
 
 
 def _picked(result: Any, item: int | None) -> Tensor:
@@ -344,6 +390,8 @@ def _fill(
     if isinstance(args, Slot):
         assert operands is not None
         return operands[args.operand]
+    if isinstance(args, _Type):
+        return args()
     if isinstance(args, (list, tuple)):
         return type(args)(_fill(a, evaluate, operands) for a in args)
     return args
@@ -362,6 +410,8 @@ def _to_json(value: Any) -> Any:
         return {kind: value.op, "args": _to_json(value.args), "kwargs": kwargs, "item": value.item}
     if isinstance(value, Slot):
         return {"slot": value.operand}
+    if isinstance(value, _Type):
+        return {"dtype": value.name}
     if isinstance(value, torch.dtype):
         return {"dtype": str(value).removeprefix("torch.")}
     if isinstance(value, (torch.device, torch.layout, torch.memory_format)):
@@ -387,12 +437,7 @@ def _from_json(value: Any) -> Any:
     if "float" in value:
         return float(value["float"])
     if "dtype" in value:
-        import torch
-
-        found = getattr(torch, value["dtype"])
-        if not isinstance(found, torch.dtype):
-            raise InputRefused(f"{value['dtype']!r} is not a type of tensor")
-        return found
+        return _Type(str(value["dtype"]))
     kind, op = ("call", value.get("call")) if "call" in value else ("", value.get("expression"))
     _named(str(op))  # what it is is judged when it is called, which takes PyTorch
     args = tuple(_from_json(a) for a in value["args"])
@@ -400,9 +445,11 @@ def _from_json(value: Any) -> Any:
     return (Call if kind else Expression)(str(op), args, kwargs, value["item"])
 
 
-def _tensor_to_json(value: Tensor) -> dict[str, Any]:
+def _tensor_to_json(value: Tensor | NDArray[Any]) -> dict[str, Any]:
     import torch
 
+    if isinstance(value, np.ndarray):
+        return json_of_array(value)
     data = value.detach().cpu().contiguous()
     raw = data.reshape(-1).view(torch.uint8).numpy().tobytes() if data.numel() else b""
     return {
@@ -412,11 +459,15 @@ def _tensor_to_json(value: Tensor) -> dict[str, Any]:
     }
 
 
-def _tensor_from_json(data: dict[str, Any]) -> Tensor:
+def _tensor_from_json(data: dict[str, Any]) -> Tensor | NDArray[Any]:
+    """An array where NumPy has its type, else a tensor."""
+    known = array_of_json(data)
+    if known is not None:
+        return known
+    raw = bytearray(base64.b64decode(data["base64"]))
+    dtype = _Type(str(data["dtype"]))()
     import torch
 
-    dtype = getattr(torch, data["dtype"])
-    raw = bytearray(base64.b64decode(data["base64"]))
     if not raw:
         return torch.empty(data["shape"], dtype=dtype)
     return torch.frombuffer(raw, dtype=dtype).reshape(data["shape"])

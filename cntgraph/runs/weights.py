@@ -6,7 +6,7 @@ as the loader of a database does, reads ``arrays`` and never needs it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -20,17 +20,23 @@ __all__ = ["StoredWeights", "read_weights"]
 
 
 class StoredWeights(Mapping[str, "Tensor"]):
-    """Tensors by name, each made from its array when first asked for; both share their memory."""
+    """Tensors by name, each made from its array when first asked for.
 
-    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+    Both share their memory, but for the ``halves``: those are bfloat16, which NumPy does not have,
+    and their arrays the same numbers in float32.
+    """
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], halves: Collection[str] = ()) -> None:
         self.arrays = arrays
+        self._halves = frozenset(halves)
         self._tensors: dict[str, Tensor] = {}
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._tensors:
             import torch
 
-            self._tensors[name] = torch.from_numpy(self.arrays[name])
+            found = torch.from_numpy(self.arrays[name])
+            self._tensors[name] = found.bfloat16() if name in self._halves else found
         return self._tensors[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -50,7 +56,8 @@ def read_weights(data: bytes, path: str) -> Mapping[str, Tensor]:
     try:
         found = deserialize(data)  # type: ignore[no-untyped-call]
         if all(entry["dtype"] in _KNOWN for _, entry in found):
-            return StoredWeights({name: _array(entry) for name, entry in found})
+            halves = {name for name, entry in found if entry["dtype"] == _HALF}
+            return StoredWeights({name: _array(entry) for name, entry in found}, halves)
         del found
         return _tensors(data)
     except (SafetensorError, KeyError) as error:
@@ -59,8 +66,11 @@ def read_weights(data: bytes, path: str) -> Mapping[str, Tensor]:
         ) from error
 
 
-# What NumPy and PyTorch both know; bfloat16 and the types of eight bits only PyTorch does.
+_HALF = "BF16"
+
+# What NumPy has too; the floating types of eight bits only PyTorch does.
 _KNOWN = {
+    _HALF: "uint16",
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
@@ -77,7 +87,10 @@ def _array(entry: Mapping[str, Any]) -> NDArray[Any]:
     import numpy as np
 
     raw = entry["data"] if isinstance(entry["data"], bytearray) else bytearray(entry["data"])
-    return np.frombuffer(raw, dtype=_KNOWN[entry["dtype"]]).reshape(entry["shape"])
+    found = np.frombuffer(raw, dtype=_KNOWN[entry["dtype"]]).reshape(entry["shape"])
+    if entry["dtype"] == _HALF:  # a float32 without its second half
+        return (found.astype(np.uint32) << 16).view(np.float32)
+    return found
 
 
 def _tensors(data: bytes) -> dict[str, Tensor]:

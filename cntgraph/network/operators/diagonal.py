@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cntgraph.network.operators.operator import Columns, Links, Operator
+from cntgraph.network.operators.operator import Columns, Links, Operator, Values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,9 @@ class Diagonal(Operator):
     def transpose(self, w: Tensor, y: Tensor) -> Tensor:
         return self.forward(w, y)
 
-    def entries(self, w: Tensor) -> Tensor:
+    def entries(self, w: Values) -> Values:
+        if isinstance(w, np.ndarray):
+            return np.broadcast_to(w, self.shape).reshape(-1)
         return w.expand(self.shape).reshape(-1)
 
     def flat_weight(self, weight: Expression) -> Expression:

@@ -11,17 +11,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from cntgraph.network.geometry import Index
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from cntgraph.network.expressions import Expression
 
-__all__ = ["Columns", "Links", "Operator"]
+__all__ = ["Columns", "Links", "Operator", "Values"]
 
+Values = TypeVar("Values", "Tensor", "NDArray[Any]")
 Columns = tuple[Index, Index, Index]  # source, target, element of the weight
 Links = Iterator[Columns]
 
@@ -74,8 +76,8 @@ class Operator(ABC):
     def sums(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Positive and negative weights summed at each output and input: (2, size)."""
 
-    def entries(self, w: Tensor) -> Tensor:
-        """The flat tensor that the elements of `links` point into."""
+    def entries(self, w: Values) -> Values:
+        """The flat tensor, or array, that the elements of `links` point into."""
         return w.reshape(-1)
 
     def flat_weight(self, weight: Expression) -> Expression:
