@@ -5,7 +5,8 @@
 
 Sections: loaders over Bolt in turns; the rate and the memory of a load as it grows; the local
 database rebuilt by Neo4j's own importer beside the same links over Bolt. Counts, sums of weights
-and the strongest neurons are compared in the same run. Times are of the wall.
+and the strongest neurons are compared in the same run. Times are of the wall, and each begins when
+all that came before is on the disk.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ def in_turns(work: dict[str, Callable[[], float]], turns: int) -> dict[str, floa
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for turn, (name, call) in itertools.product(range(-2, turns), work.items()):
         say(f"turn {turn}: {name}")
+        os.sync()  # what came before is on the disk
         spent = call()
         if turn >= 0:
             seconds[name].append(spent)
@@ -170,6 +172,7 @@ def loaded(run: cnt.Run, first: int, last: int) -> tuple[float, float, int]:
         "NEO4J_PASSWORD": server.password,
     }
     say(f"loading {run.name}, epochs {first} to {last}")
+    os.sync()
     words = [sys.executable, __file__, "load", str(run.path), str(first), str(last)]
     done = subprocess.run(words, stdout=subprocess.PIPE, check=True, env=environment)
     seconds, megabytes, links = json.loads(done.stdout)
@@ -225,6 +228,7 @@ def seen(run: cnt.Run, epoch: int) -> tuple[object, ...]:
 def rebuilt(run: cnt.Run, epochs: int) -> tuple[float, float, float]:
     """Seconds of the files, of the import with the JVM's start, and of all of it."""
     at = {"writing Parquet": 0.0, "importing": 0.0}
+    os.sync()
     begun = time.perf_counter()
 
     def progress(stage: str, _share: float) -> None:

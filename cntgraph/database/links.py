@@ -27,6 +27,7 @@ Index = NDArray[np.int64]
 Weights = NDArray[np.float64]
 
 BATCH = 12_500  # larger ones keep the garbage collector busy, smaller ones the disk
+_ACROSS = 500  # sources at most of a dense batch: what touches fewer nodes is committed faster
 
 # FOREACH writes link by link; after UNWIND all of them would be kept until the last is known.
 _DENSE = """
@@ -148,8 +149,8 @@ def _dense_rows(block: Block, first: int) -> Iterator[tuple[Index, int, Weights]
     if (places < 0).any():
         weights, places = weights[:, places >= 0], places[places >= 0]
     sources = places + block.source_first + first
-    for cut in range(0, len(sources), BATCH):
-        part = slice(cut, cut + BATCH)
+    for cut in range(0, len(sources), _ACROSS):
+        part = slice(cut, cut + _ACROSS)
         at_once = BATCH // len(sources[part])
         for row in range(0, len(weights), at_once):
             rows = _wide(weights[row : row + at_once, part])
