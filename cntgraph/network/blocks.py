@@ -228,15 +228,14 @@ class Block:
         The origins are None where the weight is one parameter as it is.
         """
         stored = self.array
-        plain = self.weight.op == "parameter"
-        if stored is not None and (plain or not self.parameters):
-            entries = self.operator.entries(stored)
-            if plain and self.kind != "diagonal":
-                return entries, None
-            places = np.arange(stored.size) if plain else np.full(stored.size, -1)
-            return entries, self.operator.entries(places.reshape(stored.shape))
+        plain = self.weight.op == "parameter" and self.kind != "diagonal"
+        if stored is not None:
+            if plain:
+                return self.operator.entries(stored), None
+            if (places := self.weight.places(self.weights)) is not None:
+                return self.operator.entries(stored), self.operator.entries(places)
         values = self.operator.entries(self.tensor.detach().cpu())
-        if plain and self.kind != "diagonal":
+        if plain:
             return values, None
         origins = self.weight.origins(self.weights)
         return values, self.operator.entries(origins).numpy()

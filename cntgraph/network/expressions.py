@@ -205,9 +205,37 @@ class Expression:
         the first, 13 is the element 3 of the second. Where several meet in an entry (a folded
         batch norm, a weight norm) it is the first that has as many elements as the result.
         """
-        sizes = [weights[name].numel() for name in self.parameters]
-        starts = dict(zip(self.parameters, accumulate(sizes, initial=0), strict=False))
-        return self._origins(weights, starts)
+        sizes = {name: weights[name].numel() for name in self.parameters}
+        return self._origins(weights, _starts(sizes))
+
+    def places(self, weights: Weights) -> NDArray[np.int64] | None:
+        """`origins` as an array and without PyTorch; None where `array` is."""
+        arrays: Mapping[str, NDArray[Any]] | None = getattr(weights, "arrays", None)
+        if arrays is None or self.array(weights) is None:
+            return None
+        starts = _starts({name: arrays[name].size for name in self.parameters})
+        return self._places(arrays, starts)
+
+    def _places(
+        self, arrays: Mapping[str, NDArray[Any]], starts: Mapping[str, int]
+    ) -> NDArray[Any] | None:
+        if self.op == "parameter":
+            value = arrays[self.args[0]]
+            return np.arange(value.size).reshape(value.shape) + starts[self.args[0]]
+        if self.parameters and short_name(self.op) in REINDEXING:
+            first, *rest = self.args
+            rest = [e._array(arrays, wide=False) if isinstance(e, Expression) else e for e in rest]
+            return computed(self.op, [first._places(arrays, starts), *rest], {})
+        shape = self._shape(arrays)
+        for operand in _expressions(self.args):
+            if operand.parameters and operand._shape(arrays) == shape:
+                return operand._places(arrays, starts)
+        return np.full(shape, -1)
+
+    def _shape(self, arrays: Mapping[str, NDArray[Any]]) -> tuple[int, ...]:
+        value = self._array(arrays, wide=False)
+        assert value is not None
+        return value.shape
 
     def _origins(self, weights: Weights, starts: Mapping[str, int]) -> Tensor:
         import torch
@@ -316,6 +344,11 @@ def parameter(name: str) -> Expression:
 def literal(value: Tensor | NDArray[Any]) -> Expression:
     """A tensor that belongs to the architecture, not to the weights."""
     return Expression("literal", (value,))
+
+
+def _starts(sizes: Mapping[str, int]) -> dict[str, int]:
+    """The origin of the first element of each parameter."""
+    return dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
 
 
 _PLACEMENT = ("device", "layout", "pin_memory")  # results follow the weights, not the trace
