@@ -89,7 +89,7 @@ def _array(entry: Mapping[str, Any]) -> NDArray[Any]:
     raw = entry["data"] if isinstance(entry["data"], bytearray) else bytearray(entry["data"])
     found = np.frombuffer(raw, dtype=_KNOWN[entry["dtype"]]).reshape(entry["shape"])
     if entry["dtype"] == _HALF:  # a float32 without its second half
-        return (found.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(found.astype(np.uint32) << 16).view(np.float32)
     return found
 
 

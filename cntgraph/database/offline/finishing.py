@@ -13,11 +13,14 @@ from cntgraph.database.checks import compare, found_there
 from cntgraph.database.journal import complete
 from cntgraph.database.offline.graph import Progress, Written
 from cntgraph.database.schema import COMPLETE, DAMAGED, SCHEMA, prepare
+from cntgraph.database.sessions import Halt, side_by_side
 
 if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
 
 __all__ = ["finish", "post_import"]
+
+_AT_ONCE = 3  # epochs that are checked side by side
 
 _RECORDED = """
 MATCH (v:ImportedValue)-[:BELONGS_TO]->(x:Snapshot)
@@ -77,11 +80,17 @@ def finish(
         progress("constraints and indexes", 0.0)
     prepare(connection)
     connection.change(_RECORDED)
-    for number, snapshot in enumerate(written):
+    halt = Halt()
+
+    def check(number: int) -> None:
+        halt.pause()
         if progress is not None:
             progress("checking", number / len(written))
+        snapshot = written[number]
         wanted = snapshot.expected
         found = found_there(connection, snapshot.first, wanted.neurons)
         compare(found, wanted, snapshot.epoch, snapshot.run)
+
+    side_by_side(check, range(len(written)), sessions=_AT_ONCE, halt=halt)
     for snapshot in written:
         complete(connection, "Snapshot", snapshot.id)
