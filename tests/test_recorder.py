@@ -144,23 +144,6 @@ def test_an_epoch_is_recorded_once(tmp_path):
     assert torch.equal(run.network(0).weights["0.weight"], model[0].weight)
 
 
-def test_a_measure_is_missing_at_the_epochs_where_it_says_nothing(tmp_path):
-    model, zero = mlp(), mlp()
-    for parameter in zero.parameters():
-        nn.init.zeros_(parameter)
-    with Recorder(model, (1, 4), to=tmp_path / "run", measures=("harmonic", "katz")) as recorder:
-        model.load_state_dict(zero.state_dict())
-        with pytest.warns(cnt.CntWarning, match="epoch 0: harmonic is NaN"):
-            recorder.snapshot(0)
-        model.load_state_dict(mlp(seed=1).state_dict())
-        recorder.snapshot(1)
-    run = open_run(tmp_path / "run")
-    assert run.neurons(0)["harmonic"].isna().all()
-    expected = cnt.measure(run.network(1), "harmonic")
-    assert run.neurons(1)["harmonic"].tolist() == expected["harmonic"].tolist()
-    assert run.check().rows == 2 * (9 + 3)
-
-
 def test_a_recording_without_snapshots_is_an_empty_run(tmp_path):
     with Recorder(mlp(), (1, 4), to=tmp_path / "r"):
         pass

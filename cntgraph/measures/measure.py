@@ -16,7 +16,7 @@ from cntgraph.network import Network
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Snapshots", "measure", "measured", "plan"]
+__all__ = ["Snapshots", "measure", "plan"]
 
 HOUR = 3600.0
 
@@ -77,14 +77,6 @@ def measure(
     if isinstance(network, Network):
         return call.table(network, {})
     return _over_epochs(network, call)
-
-
-def measured(network: Network, *names: str) -> tuple[pd.DataFrame, Mapping[str, DegenerateMeasure]]:
-    """What `measure` gives, NaN for each measure that says nothing here; those, with the reason."""
-    chosen = _chosen(names, {})
-    refused: _Refused = {}
-    table = _Call(chosen, "absolute", "inverse", None, HOUR, {}).table(network, {}, refused)
-    return table, refused
 
 
 def plan(

@@ -49,8 +49,7 @@ def export(  # noqa: PLR0913 - what is done, where it goes, and what is let in
     ``checkpoints`` is a folder, a glob, a list of files, or a dict epoch -> state dict. The model
     gives the architecture and is not changed. ``measures`` are stored beside the strengths of
     every neuron, and where ``shuffles`` > 0 the fluctuation of every layer beside that of networks
-    whose weights were shuffled so often (see `layers`); a measure that says nothing at an epoch is
-    NaN there, with a `CntWarning`. ``device`` is where they are computed. An
+    whose weights were shuffled so often (see `layers`); ``device`` is where they are computed. An
     epoch that is in the folder with the same weights is not done again; other weights are refused
     unless ``replace``. ``trust`` lets a ``.pt2`` of your own in, whose pickles may be run;
     ``strict`` refuses weights that are NaN or infinite, which are else kept and warned of.

@@ -18,7 +18,7 @@ from cntgraph.measures import (
     NULL_COLUMNS,
     STRENGTH_COLUMNS,
     layers,
-    measured,
+    measure,
     neuron_measures,
     strength,
 )
@@ -62,7 +62,7 @@ def epoch_files(
     ``options`` are the run's: what is measured, and by which convention. ``facts`` go into the
     receipt.
     """
-    neurons, by_layer = _neurons(epoch, network, options), _layers(network, options)
+    neurons, by_layer = _neurons(network, options), _layers(network, options)
     weights = {name: network.weights[name].detach() for name in network.tensor_names}
     kept: dict[str, bytes] = {}
     if keeps_weights(options):
@@ -126,7 +126,7 @@ def known_shuffles(count: int) -> int:
     return count
 
 
-def _neurons(epoch: int, network: Network, options: Mapping[str, Any]) -> pa.Table:
+def _neurons(network: Network, options: Mapping[str, Any]) -> pa.Table:
     """A row per neuron; what all epochs share is made once, for it costs more than the sums do."""
     import pyarrow as pa
 
@@ -139,10 +139,8 @@ def _neurons(epoch: int, network: Network, options: Mapping[str, Any]) -> pa.Tab
     found = strength(network, convention=options["convention"])
     columns |= {name: _column(found[name]) for name in STRENGTH_COLUMNS}
     if options["measures"]:
-        found, refused = measured(network, *options["measures"])
+        found = measure(network, *options["measures"])
         columns |= {name: _column(found[name]) for name in options["measures"]}
-        for name, reason in refused.items():  # at another epoch of the run it may say something
-            warnings.warn(f"epoch {epoch}: {name} is NaN: {reason.why}", CntWarning, stacklevel=2)
     return pa.table(columns)
 
 
