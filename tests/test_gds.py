@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import igraph
-import nbformat
 import numpy as np
 import pytest
-from nbclient import NotebookClient
+from notebook import printed_by
 from stored import exported, links_sent
 
 import cntgraph as cnt
@@ -221,12 +220,8 @@ def test_its_queries_are_found_and_listed():
 @real
 def test_the_notebook_shows_every_answer_and_that_of_the_client(gds, monkeypatch, tmp_path):
     path = Path(__file__).parent.parent / "notebooks" / "3-graph-data-science.ipynb"
-    login = {"URI": gds.uri, "USERNAME": gds.user, "PASSWORD": gds.password}
-    for name, value in login.items():
-        monkeypatch.setenv(f"NEO4J_{name}", value)
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    printed = [str(output) for cell in notebook.cells for output in cell.get("outputs", [])]
+    names = "NEO4J_URI", "NEO4J_USERNAME", "NEO4J_PASSWORD"
+    login = dict(zip(names, (gds.uri, gds.user, gds.password), strict=True))
+    printed = printed_by(path, login, tmp_path, monkeypatch)
     assert [text for text in printed if "skipped:" in text] == []
     assert any("nodeId" in text for text in printed)  # the client's own name for a neuron

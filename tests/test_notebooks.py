@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
+from notebook import printed_by
 
 # What a reader must have seen by the end of each.
 SHOWN = {
@@ -32,12 +32,5 @@ def test_no_output_is_committed(path):
 @pytest.mark.neo4j
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_runs(path, neo4j_environment, monkeypatch, tmp_path):
-    for name, value in neo4j_environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
-    client.execute()
-    printed = [o for cell in notebook.cells for o in cell.get("outputs", [])]
-    text = str(printed)
+    text = str(printed_by(path, neo4j_environment, tmp_path, monkeypatch))
     assert [word for word in SHOWN[path.stem] if word not in text] == []

@@ -230,10 +230,8 @@ class Block:
         stored = self.array
         plain = self.weight.op == "parameter" and self.kind != "diagonal"
         if stored is not None:
-            if plain:
-                return self.operator.entries(stored), None
-            if (places := self.weight.places(self.weights)) is not None:
-                return self.operator.entries(stored), self.operator.entries(places)
+            places = None if plain else self.operator.entries(self.weight.places(self.weights))
+            return self.operator.entries(stored), places
         values = self.operator.entries(self.tensor.detach().cpu())
         if plain:
             return values, None

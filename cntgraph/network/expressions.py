@@ -208,24 +208,24 @@ class Expression:
         sizes = {name: weights[name].numel() for name in self.parameters}
         return self._origins(weights, _starts(sizes))
 
-    def places(self, weights: Weights) -> NDArray[np.int64] | None:
-        """`origins` as an array and without PyTorch; None where `array` is."""
-        arrays: Mapping[str, NDArray[Any]] | None = getattr(weights, "arrays", None)
-        if arrays is None or self.array(weights) is None:
-            return None
+    def places(self, weights: Weights) -> NDArray[np.int64]:
+        """`origins` as an array and without PyTorch, for whoever was given an `array`."""
+        arrays: Mapping[str, NDArray[Any]] = weights.arrays  # type: ignore[attr-defined]
         starts = _starts({name: arrays[name].size for name in self.parameters})
         return self._places(arrays, starts)
 
     def _places(
         self, arrays: Mapping[str, NDArray[Any]], starts: Mapping[str, int]
-    ) -> NDArray[Any] | None:
+    ) -> NDArray[np.int64]:
         if self.op == "parameter":
             value = arrays[self.args[0]]
             return np.arange(value.size).reshape(value.shape) + starts[self.args[0]]
         if self.parameters and short_name(self.op) in REINDEXING:
             first, *rest = self.args
             rest = [e._array(arrays, wide=False) if isinstance(e, Expression) else e for e in rest]
-            return computed(self.op, [first._places(arrays, starts), *rest], {})
+            moved = computed(self.op, [first._places(arrays, starts), *rest], {})
+            assert moved is not None  # as the values were
+            return moved
         shape = self._shape(arrays)
         for operand in _expressions(self.args):
             if operand.parameters and operand._shape(arrays) == shape:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cntgraph.database.checks import compare, found_there
 from cntgraph.database.journal import complete
+from cntgraph.database.load import SESSIONS
 from cntgraph.database.offline.graph import Progress, Written
 from cntgraph.database.schema import COMPLETE, DAMAGED, SCHEMA, prepare
 from cntgraph.database.sessions import Halt, side_by_side
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
 
 __all__ = ["finish", "post_import"]
-
-_AT_ONCE = 3  # epochs that are checked side by side
 
 _RECORDED = """
 MATCH (v:ImportedValue)-[:BELONGS_TO]->(x:Snapshot)
@@ -91,6 +90,6 @@ def finish(
         found = found_there(connection, snapshot.first, wanted.neurons)
         compare(found, wanted, snapshot.epoch, snapshot.run)
 
-    side_by_side(check, range(len(written)), sessions=_AT_ONCE, halt=halt)
+    side_by_side(check, range(len(written)), sessions=SESSIONS, halt=halt)
     for snapshot in written:
         complete(connection, "Snapshot", snapshot.id)
