@@ -144,6 +144,34 @@ def test_an_epoch_is_recorded_once(tmp_path):
     assert torch.equal(run.network(0).weights["0.weight"], model[0].weight)
 
 
+def test_a_measure_that_falls_silent_is_missing_from_then_on(tmp_path):
+    """A recording does not end for it; at the first epoch of a run it is refused."""
+    model, dead = mlp(), mlp()
+    for parameter in dead.parameters():
+        nn.init.zeros_(parameter)
+    names = ("harmonic", "katz")
+    with Recorder(model, (1, 4), to=tmp_path / "run", measures=names) as recorder:
+        recorder.snapshot(0)
+        expected = cnt.measure(cnt.trace(model, (1, 4)), *names)
+        model.load_state_dict(dead.state_dict())
+        with pytest.warns(cnt.CntWarning, match="harmonic is missing at epoch 1: "):
+            recorder.snapshot(1)
+        model.load_state_dict(mlp(seed=1).state_dict())
+        recorder.snapshot(2)
+    run = open_run(tmp_path / "run")
+    neurons = run.neurons()
+    values = neurons.pivot(index="neuron", columns="epoch", values="harmonic")
+    assert values[1].isna().all()
+    assert values[0].tolist() == expected["harmonic"].tolist()
+    assert not values[2].isna().any()
+    assert not neurons["katz"].isna().any()
+    assert run.check().rows == 3 * (9 + 3)
+    with Recorder(dead, (1, 4), to=tmp_path / "other", measures=names) as recorder:
+        for epoch in (0, 1):
+            with pytest.raises(cnt.DegenerateMeasure, match="harmonic"):
+                recorder.snapshot(epoch)
+
+
 def test_a_recording_without_snapshots_is_an_empty_run(tmp_path):
     with Recorder(mlp(), (1, 4), to=tmp_path / "r"):
         pass

@@ -10,7 +10,7 @@ from cntgraph.measures.catalogue import measures, neuron_measures
 from cntgraph.measures.divergences import Divergence, divergence
 from cntgraph.measures.gauge import balanced
 from cntgraph.measures.layers import LAYER_COLUMNS, NULL_COLUMNS, layers
-from cntgraph.measures.measure import measure, plan
+from cntgraph.measures.measure import measure, measured, plan
 from cntgraph.measures.nulls import NULLS, null_model
 from cntgraph.measures.strength import CONVENTIONS, STRENGTH_COLUMNS, strength
 
@@ -28,6 +28,7 @@ __all__ = [
     "divergence",
     "layers",
     "measure",
+    "measured",
     "measures",
     "neuron_measures",
     "null_model",

@@ -16,7 +16,7 @@ from cntgraph.network import Network
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Snapshots", "measure", "plan"]
+__all__ = ["Snapshots", "measure", "measured", "plan"]
 
 HOUR = 3600.0
 
@@ -77,6 +77,13 @@ def measure(
     if isinstance(network, Network):
         return call.table(network, {})
     return _over_epochs(network, call)
+
+
+def measured(network: Network, *names: str) -> tuple[pd.DataFrame, Mapping[str, DegenerateMeasure]]:
+    """What `measure` gives, with NaN for each measure that says nothing here; those, and why."""
+    refused: _Refused = {}
+    call = _Call(_chosen(names, {}), "absolute", "inverse", None, 1.0, {})
+    return call.table(network, {}, refused), refused
 
 
 def plan(

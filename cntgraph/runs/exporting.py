@@ -49,16 +49,18 @@ def export(  # noqa: PLR0913 - what is done, where it goes, and what is let in
     ``checkpoints`` is a folder, a glob, a list of files, or a dict epoch -> state dict. The model
     gives the architecture and is not changed. ``measures`` are stored beside the strengths of
     every neuron, and where ``shuffles`` > 0 the fluctuation of every layer beside that of networks
-    whose weights were shuffled so often (see `layers`); ``device`` is where they are computed. An
-    epoch that is in the folder with the same weights is not done again; other weights are refused
-    unless ``replace``. ``trust`` lets a ``.pt2`` of your own in, whose pickles may be run;
-    ``strict`` refuses weights that are NaN or infinite, which are else kept and warned of.
+    whose weights were shuffled so often (see `layers`); ``device`` is where they are computed. A
+    measure that says nothing is refused at the first epoch of a run, before anything is written,
+    and is NaN at a later one, with a `CntWarning`. An epoch that is in the folder with the same
+    weights is not done again; other weights are refused unless ``replace``. ``trust`` lets a
+    ``.pt2`` of your own in, whose pickles may be run; ``strict`` refuses weights that are NaN or
+    infinite, which are else kept and warned of.
 
     >>> run = export(model, "checkpoints/", (1, 1, 28, 28), to="runs/lenet")    # doctest: +SKIP
     >>> run.neurons(9).nlargest(3, "strength")                                  # doctest: +SKIP
 
     Raises `InputRefused` for a checkpoint that cannot be read or does not fit, and for a folder
-    that holds anything else; `ModelRefused` for a model that cannot be traced.
+    that holds anything else; `ModelRefused` for a model that cannot be traced; `DegenerateMeasure`.
     """
     folder = Path(to).expanduser()
     holds_a_run(folder)
@@ -123,7 +125,7 @@ def export_plan(
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CntWarning)  # of weights that will not be the run's
-        files = epoch_files(0, network, {}, source.options, {})
+        files = epoch_files(0, network, {}, source.options, {}, first=not epochs_on_disk(folder))
     seconds = time.perf_counter() - began
     done = set(epochs_on_disk(folder)) if there else set()
     todo = tuple(epoch for epoch in epochs if epoch not in done)

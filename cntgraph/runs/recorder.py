@@ -37,7 +37,8 @@ class Recorder:
     ...         train_one_epoch()
     ...         recorder.snapshot(epoch, accuracy=accuracy(), loss=loss)
 
-    ``measures`` names what is stored of every neuron beside its strengths, ``("pagerank",)`` say;
+    ``measures`` names what is stored of every neuron beside its strengths, ``("pagerank",)`` say,
+    as `export` stores them: NaN with a `CntWarning` where one falls silent while the model trains;
     with ``shuffles=20`` the fluctuation of every layer stands beside that of 20 networks whose
     weights were shuffled (see `layers`), which takes as many times longer;
     ``replace`` puts epochs that are there with other weights aside. With ``keep_weights=False``

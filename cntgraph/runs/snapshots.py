@@ -18,7 +18,7 @@ from cntgraph.measures import (
     NULL_COLUMNS,
     STRENGTH_COLUMNS,
     layers,
-    measure,
+    measured,
     neuron_measures,
     strength,
 )
@@ -56,13 +56,17 @@ def epoch_files(
     metrics: Mapping[str, Any],
     options: Mapping[str, Any],
     facts: Mapping[str, Any],
+    *,
+    first: bool,
 ) -> dict[str, bytes]:
     """The files of an epoch by name, the receipt that lists the others last.
 
     ``options`` are the run's: what is measured, and by which convention. ``facts`` go into the
-    receipt.
+    receipt. A measure that says nothing is refused at the ``first`` epoch of a run; later, where
+    others were worth something before, it is missing with a warning.
     """
-    neurons, by_layer = _neurons(network, options), _layers(network, options)
+    neurons = _neurons(epoch, network, options, first=first)
+    by_layer = _layers(network, options)
     weights = {name: network.weights[name].detach() for name in network.tensor_names}
     kept: dict[str, bytes] = {}
     if keeps_weights(options):
@@ -126,7 +130,7 @@ def known_shuffles(count: int) -> int:
     return count
 
 
-def _neurons(network: Network, options: Mapping[str, Any]) -> pa.Table:
+def _neurons(epoch: int, network: Network, options: Mapping[str, Any], *, first: bool) -> pa.Table:
     """A row per neuron; what all epochs share is made once, for it costs more than the sums do."""
     import pyarrow as pa
 
@@ -139,9 +143,18 @@ def _neurons(network: Network, options: Mapping[str, Any]) -> pa.Table:
     found = strength(network, convention=options["convention"])
     columns |= {name: _column(found[name]) for name in STRENGTH_COLUMNS}
     if options["measures"]:
-        found = measure(network, *options["measures"])
+        found = _measured(epoch, network, options["measures"], first=first)
         columns |= {name: _column(found[name]) for name in options["measures"]}
     return pa.table(columns)
+
+
+def _measured(epoch: int, network: Network, names: Sequence[str], *, first: bool) -> pd.DataFrame:
+    found, silent = measured(network, *names)
+    for name, reason in silent.items():
+        if first:
+            raise reason
+        warnings.warn(f"{name} is missing at epoch {epoch}: {reason.why}", CntWarning, stacklevel=2)
+    return found
 
 
 def _column(values: pd.Series[Any]) -> pa.Array:

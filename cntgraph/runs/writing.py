@@ -111,7 +111,8 @@ class Writer:
                     fix="give another folder, or replace what is there: --replace (replace=True)",
                 )
         facts = {"network": sha256(self.network_file), "source": source}
-        files = epoch_files(epoch, network, metrics, self.origin.options, facts)
+        first = not self.done.keys() - {epoch}
+        files = epoch_files(epoch, network, metrics, self.origin.options, facts, first=first)
         self._begin()  # not before: a measure that says nothing here leaves the folder as it was
         if epoch in self.done:
             discard_epoch(self.folder, epoch)
