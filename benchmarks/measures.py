@@ -151,18 +151,29 @@ def same(a: Any, b: Any, tolerance: float = 1e-9) -> None:
 
 
 def kernel() -> list[Row]:
-    """Four sums at every row and column beside one sum of everything."""
+    """Four sums at every row and column beside one sum of everything.
+
+    Of one matrix again and again, which stays in a cache that holds it, and of many in turn, which
+    come out of memory as the weights of epoch after epoch do.
+    """
     from cntgraph.network.kernels import signed_sums
 
     rows = []
-    for height, width in ((1024, 2048), (2048, 4096)):
-        w = torch.randn(height, width)
-        given = w.numpy()[:, :, None]
-        into, out = signed_sums(given)
-        same(into.sum(0)[:, 0], w.double().sum(1))
-        same(out.sum(0)[:, 0], w.double().sum(0))
-        found = turns({"torch": w.sum, "cntgraph": lambda g=given: signed_sums(g)}, 9)
+    for height, width, count in ((1024, 2048, 1), (1024, 2048, 24), (2048, 4096, 1)):
+        matrices = [torch.randn(height, width) for _ in range(count)]
+        given = [w.numpy()[:, :, None] for w in matrices]
+        into, out = signed_sums(given[0])
+        same(into.sum(0)[:, 0], matrices[0].double().sum(1))
+        same(out.sum(0)[:, 0], matrices[0].double().sum(0))
+        theirs, ours = itertools.cycle(matrices), itertools.cycle(given)
+        work = {
+            "torch": lambda each=theirs: next(each).sum(),
+            "cntgraph": lambda each=ours: signed_sums(next(each)),
+        }
+        found = turns(work, 9)
         what = f"strength kernel: in/out, positive/negative, {height * width / 1e6:.1f} M weights"
+        if count > 1:
+            what += f", {count} matrices in turn"
         rows.append((what, "`torch.sum` of them", found["torch"], found["cntgraph"], 1 / 2.0))
     return rows
 

@@ -18,7 +18,7 @@ from sklearn.cluster import SpectralClustering
 from torch import nn
 
 import cntgraph as cnt
-from cntgraph.measures.communities import by_first
+from cntgraph.measures.families.communities import by_first
 
 SIGNS = {
     "absolute": np.abs,

@@ -17,7 +17,7 @@ from models import Dense, traced_network
 from torch import nn
 
 import cntgraph as cnt
-from cntgraph.measures.peeling import shells, undirected
+from cntgraph.measures.families.peeling import shells, undirected
 
 SIGNS = {
     "absolute": np.abs,

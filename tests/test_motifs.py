@@ -19,7 +19,7 @@ from models import Twice, traced_network
 from torch import nn
 
 import cntgraph as cnt
-from cntgraph.measures.motifs import four_cycles, square_clustering_of
+from cntgraph.measures.families.motifs import four_cycles, square_clustering_of
 from cntgraph.measures.products import gram_norm, squared_norms
 
 PATH_KINDS = ("weight", "identity", "fixed", "scale", "select")

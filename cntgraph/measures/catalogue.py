@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cntgraph.measures.declaring import MEASURES, Measure
+
 # Each of these modules declares its measures as it is imported.
-from cntgraph.measures import (
+from cntgraph.measures.families import (
     communities,
     cores,
     correlations,
@@ -20,7 +22,6 @@ from cntgraph.measures import (
     triangles,
     wiring,
 )
-from cntgraph.measures.declaring import MEASURES, Measure
 
 if TYPE_CHECKING:
     import pandas as pd

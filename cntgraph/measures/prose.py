@@ -108,6 +108,10 @@ The graph decides, not the kind of model: after a filter (`network.filtered("top
 backbone `"backbone:0.05"`), or with skip connections, the same measure may say something and is
 given. A filter keeps a share of the total weight, which is `.kept` and belongs beside the result.
 
+Over a run a measure may say something at some epochs only: `cnt.measure(run, ...)` has NaN at the
+others and warns. What is stored at export follows the same rule from the second epoch on; at the
+first one it is refused before anything is written, for a run should not be filled with nothing.
+
 ## Other people's conventions
 
 Scabini and Bruno (2023) measured fully connected networks too and published their values. A test

@@ -9,8 +9,8 @@ import numpy as np
 
 from cntgraph.errors import DegenerateMeasure
 from cntgraph.measures.declaring import declared
+from cntgraph.measures.families.wiring import OF_SIGN, UNTRAINED, links_of_sign, unknown_signs
 from cntgraph.measures.refusing import refuse_constant
-from cntgraph.measures.wiring import OF_SIGN, UNTRAINED, links_of_sign, unknown_signs
 
 if TYPE_CHECKING:
     import igraph

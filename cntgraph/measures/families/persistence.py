@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cntgraph.errors import DegenerateMeasure, InputRefused
 from cntgraph.measures.declaring import declared
-from cntgraph.measures.matrices import between, sizes, sparse
+from cntgraph.measures.families.matrices import between, sizes, sparse
 from cntgraph.measures.refusing import refuse_without_links
 
 if TYPE_CHECKING:

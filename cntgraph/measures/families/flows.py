@@ -14,8 +14,8 @@ import numpy as np
 
 from cntgraph.errors import DegenerateMeasure, InputRefused
 from cntgraph.measures.declaring import PATH_KINDS, declared
+from cntgraph.measures.families.scaled import swept
 from cntgraph.measures.refusing import refuse_without_links
-from cntgraph.measures.scaled import swept
 
 if TYPE_CHECKING:
     from cntgraph.measures.steps import Step, Turned, Values

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cntgraph.measures.declaring import declared
-from cntgraph.measures.distribution import signed_sums
+from cntgraph.measures.families.distribution import signed_sums
 
 if TYPE_CHECKING:
     from cntgraph.measures.steps import Values

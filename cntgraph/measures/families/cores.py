@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cntgraph.errors import DegenerateMeasure, InputRefused, did_you_mean
 from cntgraph.measures.declaring import declared
+from cntgraph.measures.families.wiring import OF_SIGN, UNTRAINED, links_of_sign, unknown_signs
 from cntgraph.measures.nulls import null_models
 from cntgraph.measures.refusing import (
     refuse_constant,
@@ -17,7 +18,6 @@ from cntgraph.measures.refusing import (
     refuse_without_weight,
 )
 from cntgraph.measures.weighted import Weighted
-from cntgraph.measures.wiring import OF_SIGN, UNTRAINED, links_of_sign, unknown_signs
 
 if TYPE_CHECKING:
     from cntgraph.measures.steps import Values
@@ -113,7 +113,7 @@ def s_core(graph: Weighted) -> Values:
     links, n = graph.links, graph.neuron_count
     if not np.isfinite(links.weight).all():
         return np.full(n, np.nan)
-    from cntgraph.measures.peeling import shells, undirected
+    from cntgraph.measures.families.peeling import shells, undirected
 
     start, neighbour, weight = undirected(links.source, links.target, links.weight, n)
     found: Values = shells(start, neighbour, weight, _strength(graph))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cntgraph.errors import DegenerateMeasure
 from cntgraph.measures.declaring import declared
-from cntgraph.measures.matrices import (
+from cntgraph.measures.families.matrices import (
     adjacency,
     between,
     ends_of,

@@ -11,7 +11,7 @@ import numpy as np
 
 from cntgraph.errors import DegenerateMeasure
 from cntgraph.measures.declaring import declared
-from cntgraph.measures.distribution import sums_of_blocks
+from cntgraph.measures.families.distribution import sums_of_blocks
 from cntgraph.measures.steps import Step, Values
 
 if TYPE_CHECKING:
