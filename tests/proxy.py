@@ -23,6 +23,7 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.pairs = []
+        self.deaf = set()  # those that are swallowed, by their sinks
         self.lock = threading.Lock()
         self.heal()
 
@@ -30,11 +31,17 @@ class Proxy:
         """Forward everything at once."""
         self.arm()
 
-    def arm(self, *, cut=None, silent_after=None, delay=0.0, chunk=_CHUNK, closed=False):
-        """Set a fault: ``cut`` is (direction, bytes), after which all connections are reset."""
+    def arm(
+        self, *, cut=None, silent_after=None, deaf_after=None, delay=0.0, chunk=_CHUNK, closed=False
+    ):
+        """Set a fault: ``cut`` is (direction, bytes), after which all connections are reset.
+
+        After ``silent_after`` bytes everything is swallowed; after ``deaf_after``, which is
+        (direction, bytes) again, that of the one connection which brought them, then and ever.
+        """
         with self.lock:
             self.passed = {"up": 0, "down": 0}
-            self.cut, self.silent_after = cut, silent_after
+            self.cut, self.silent_after, self.deaf_after = cut, silent_after, deaf_after
             self.delay, self.chunk, self.closed = delay, chunk, closed
         if closed:
             self.reset()
@@ -94,6 +101,12 @@ class Proxy:
             self.passed[direction] += len(data)
             if self.silent_after is not None and sum(self.passed.values()) > self.silent_after:
                 return True  # swallowed
+            deaf = self.deaf_after is not None and self.deaf_after[0] == direction
+            if deaf and self.passed[direction] > self.deaf_after[1]:
+                self.deaf |= {each for pair in self.pairs if sink in pair for each in pair}
+                self.deaf_after = None
+            if sink in self.deaf:
+                return True
             cut = self.cut is not None and self.cut[0] == direction
             if cut and self.passed[direction] > self.cut[1]:
                 data, self.cut = data[: self.cut[1] - before], None

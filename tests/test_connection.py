@@ -12,7 +12,7 @@ import pytest
 from proxy import Proxy
 
 import cntgraph as cnt
-from cntgraph.database import attending, connect, connection
+from cntgraph.database import attending, connect, connection, dialling
 from cntgraph.database.attending import Silent, attended
 
 SECRET = "s3cret-and-long"
@@ -86,8 +86,8 @@ def test_nothing_listens(scheme, closed):
 
 @pytest.mark.parametrize("scheme", ["bolt", "neo4j", "bolt+ssc"])
 def test_something_listens_and_is_silent(scheme, listening, monkeypatch):
-    monkeypatch.setattr(connection, "_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "_HANDSHAKE", 0.2)
+    monkeypatch.setattr(dialling, "SECONDS", 0.2)
+    monkeypatch.setattr(dialling, "_HANDSHAKE", 0.2)
     error = refusal(f"{scheme}://127.0.0.1:{listening}", password=SECRET)
     assert "says nothing" in error.what
 

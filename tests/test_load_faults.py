@@ -265,6 +265,73 @@ def test_a_link_that_falls_silent_is_given_up(tight, proxy, mlp, clean, monkeypa
     assert_as_clean(tight, mlp, clean)
 
 
+@pytest.fixture
+def soon(monkeypatch):
+    """What is lost is noticed in a moment."""
+    monkeypatch.setattr(attending, "_SILENCE", 0.3)
+    monkeypatch.setattr(attending, "_GREETING", 0.7)
+    monkeypatch.setattr(attending, "_IDLE", 2)
+
+
+@pytest.mark.neo4j
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_one_connection_that_dies_without_a_word_is_replaced(
+    direction, tight, proxy, mlp, clean, soon
+):
+    """The server answers everybody else, and may wait for the rest of what was on its way."""
+    deaf = []
+
+    def another(done, total):
+        if done > len(deaf) * total // 6 and len(deaf) < 4:
+            deaf.append(done)
+            proxy.arm(deaf_after=(direction, 300 * len(deaf)))
+
+    with (
+        through(proxy, tight) as db,
+        ThreadPoolExecutor(1) as pool,
+        pytest.warns(cnt.CntWarning, match="the load waits for it"),
+    ):
+        pool.submit(db.load, mlp, progress=another, sessions=1).result(timeout=240)
+    assert len(deaf) == 4
+    assert proxy.deaf_after is None
+    assert_as_clean(tight, mlp, clean)
+
+
+@pytest.mark.neo4j
+def test_what_is_given_up_keeps_no_locks(tight, proxy, soon):
+    """The server would hold them for a transaction that nobody will ever end."""
+    attempts = []
+
+    def work(transaction):
+        transaction.run("MATCH (k:Held) SET k.times = coalesce(k.times, 0) + 1").consume()
+        attempts.append(transaction)
+        if len(attempts) == 1:
+            proxy.arm(deaf_after=("up", 0))
+        return transaction.run("MATCH (k:Held) RETURN k.times AS times").single()["times"]
+
+    with opened(tight) as db:
+        db.connection.change("CREATE (:Held)")
+    with through(proxy, tight) as db, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(db.connection.transaction, work).result(timeout=60) == 1
+    assert len(attempts) == 2
+    with opened(tight) as db:
+        db.connection.change("MATCH (k:Held) DELETE k")
+
+
+@pytest.mark.neo4j
+def test_a_long_statement_is_let_be(tight, proxy, soon):
+    long = "UNWIND range(1, 8000000) AS x RETURN count(toString(x)) AS n"
+    attempts = []
+
+    def work(transaction):
+        attempts.append(transaction)
+        return transaction.run(long).single()["n"]
+
+    with through(proxy, tight) as db:
+        assert db.connection.transaction(work) == 8_000_000
+    assert len(attempts) == 1
+
+
 @pytest.mark.neo4j
 def test_a_server_that_stays_away_interrupts_and_the_same_command_goes_on(
     tight, proxy, mlp, clean, monkeypatch

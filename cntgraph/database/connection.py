@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from cntgraph.database.attending import attended
+from cntgraph.database.attending import Silent, attended
+from cntgraph.database.dialling import SECONDS, Address, dial
+from cntgraph.database.inquiring import Inquiry
 from cntgraph.database.retrying import repeated
 from cntgraph.database.translating import translated
 from cntgraph.errors import DatabaseError, InputRefused, did_you_mean
@@ -27,23 +29,6 @@ T = TypeVar("T")
 
 SCHEMES = ("bolt", "bolt+s", "bolt+ssc", "neo4j", "neo4j+s", "neo4j+ssc")
 _HTTP_PORTS = (7473, 7474)
-_SECONDS = 5.0  # to connect
-_HANDSHAKE = 3.0  # and, on top of it, to be greeted
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where the server is and who asks; its repr leaves the password out."""
-
-    uri: str
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    database: str | None = None
-
-    @property
-    def host(self) -> str:
-        """Host and port as the URI has them."""
-        return self.uri.partition("://")[2].partition("/")[0].partition("?")[0]
 
 
 def address(
@@ -135,7 +120,7 @@ class Connection:
 
     driver: neo4j.Driver
     place: Address
-    patience: float = _SECONDS
+    patience: float = SECONDS
     pause: Callable[[float], object] = field(default=time.sleep, repr=False)
 
     def rows(self, text: str, **parameters: Any) -> list[dict[str, Any]]:
@@ -166,39 +151,47 @@ class Connection:
             self.change(statement)
 
     def _repeated(self, access: str, work: Callable[[neo4j.Transaction], T]) -> T:
+        lost: list[Inquiry] = []
+
         def attempt() -> T:
-            with (
-                self.driver.session(
-                    database=self.place.database, default_access_mode=access
-                ) as session,
-                session.begin_transaction() as transaction,
-            ):
-                found = work(transaction)
-                transaction.commit()
-                return found
+            inquiry = Inquiry(self.place)
+            try:
+                return attended(
+                    lambda: self._once(access, work, inquiry, lost), self.place, inquiry
+                )
+            except Silent:
+                lost.append(inquiry)
+                raise
 
         with translated(self.place):
-            return repeated(
-                lambda: attended(attempt, self.place), patience=self.patience, pause=self.pause
-            )
+            return repeated(attempt, patience=self.patience, pause=self.pause)
+
+    def _once(
+        self,
+        access: str,
+        work: Callable[[neo4j.Transaction], T],
+        inquiry: Inquiry,
+        lost: list[Inquiry],
+    ) -> T:
+        """The work in a transaction, after those are ended that were given up before it."""
+        while lost:
+            lost[-1].end()
+            lost.pop()
+        with (
+            self.driver.session(
+                database=self.place.database, default_access_mode=access
+            ) as session,
+            session.begin_transaction(metadata=inquiry.metadata) as transaction,
+        ):
+            found = work(transaction)
+            transaction.commit()
+            return found
 
 
 def reach(place: Address) -> Connection:
     """The server reached, the login accepted and the database found, each tried once."""
-    import neo4j
-
-    login = None if place.user is None else (place.user, place.password or "")
     with translated(place):
-        driver = neo4j.GraphDatabase.driver(
-            place.uri,
-            auth=login,
-            connection_timeout=_SECONDS,
-            connection_acquisition_timeout=_SECONDS + _HANDSHAKE,
-            fetch_size=10_000,
-            notifications_min_severity="OFF",
-            telemetry_disabled=True,
-            user_agent="cntgraph",
-        )
+        driver = dial(place)
 
     def enter() -> None:
         # a plain session: inside a managed one the driver would try again for half a minute

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cntgraph.database.attending import Lost
 from cntgraph.database.health import is_broken
 from cntgraph.errors import CntError, DatabaseError, InputRefused
 
 if TYPE_CHECKING:
     import neo4j
 
-    from cntgraph.database.connection import Address
+    from cntgraph.database.dialling import Address
 
 __all__ = ["translated"]
 
@@ -130,6 +131,12 @@ def _unanswered(error: Exception, place: Address) -> DatabaseError:
             f"the host of {place.uri} is not known",
             why=reason,
             fix="check the spelling of the host",
+        )
+    if lost := next((each for each in causes if isinstance(each, Lost)), None):
+        return DatabaseError(
+            f"the connection to {place.uri} was lost without a word",
+            why=str(lost),
+            fix="run the same command again; what drops it lies between here and the server",
         )
     if any(isinstance(each, TimeoutError) for each in causes):
         return DatabaseError(

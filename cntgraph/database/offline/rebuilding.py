@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cntgraph.database.connection import Address, reach
+from cntgraph.database.connection import reach
+from cntgraph.database.dialling import Address
 from cntgraph.database.home import bytes_on_disk, release_of
 from cntgraph.database.jars import exclusive
 from cntgraph.database.offline.finishing import finish
