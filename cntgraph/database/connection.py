@@ -174,9 +174,8 @@ class Connection:
         lost: list[Inquiry],
     ) -> T:
         """The work in a transaction, after those are ended that were given up before it."""
-        while lost:
-            lost[-1].end()
-            lost.pop()
+        for each in tuple(lost):
+            each.end()
         with (
             self.driver.session(
                 database=self.place.database, default_access_mode=access

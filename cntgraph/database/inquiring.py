@@ -6,6 +6,7 @@ the rest of it, while we wait for the answer.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -52,8 +53,17 @@ class Inquiry:
         return State.IDLE if all(row["idle"] for row in rows) else State.WORKING
 
     def end(self) -> None:
-        """End the transaction where it is still there, so that nothing waits for its locks."""
-        with dial(self.place) as driver, driver.session(database=self.place.database) as session:
+        """End the transaction where it is still there, so that nothing waits for its locks.
+
+        Where the server does not let us, it stays until its connection ends.
+        """
+        from neo4j.exceptions import Neo4jError
+
+        with (
+            suppress(Neo4jError),
+            dial(self.place) as driver,
+            driver.session(database=self.place.database) as session,
+        ):
             ids = [row["id"] for row in session.run(_SHOWN, mark=self.mark).data()]
             if ids:
                 session.run(_ENDED, ids=ids).consume()
