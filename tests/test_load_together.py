@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from stored import everything_of, exported, links_there
 
@@ -95,6 +95,7 @@ def same(found, sent):
 
 
 @given(sent=st.lists(VALUES, min_size=1, max_size=30))
+@example(sent=[math.nan, True, -(2**63), 2**63])
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_value_comes_back_as_it_was(db, sent):
     properties = {f"p{place}": property_value(value) for place, value in enumerate(sent)}

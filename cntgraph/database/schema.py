@@ -143,9 +143,9 @@ def property_value(value: Any) -> bool | int | float | str | None:
     """A value as Neo4j can hold it: missing for NaN, text for an integer of more than 64 bits."""
     if hasattr(value, "item"):
         value = value.item()
-    if value is None or isinstance(value, (bool, str)):
+    if value is None or isinstance(value, str):
         return value
-    if isinstance(value, int):
+    if isinstance(value, int):  # a bool is one
         return value if -(2**63) <= value < 2**63 else str(value)
     number = float(value)
     return None if math.isnan(number) else number
