@@ -46,6 +46,11 @@ class Proxy:
         if closed:
             self.reset()
 
+    def deafen(self):
+        """Swallow everything of the connections there are, and of no other."""
+        with self.lock:
+            self.deaf |= {each for pair in self.pairs for each in pair}
+
     def reset(self):
         """Break every connection without a farewell."""
         with self.lock:

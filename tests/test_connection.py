@@ -8,6 +8,7 @@ import socket
 import threading
 import traceback
 
+import pandas as pd
 import pytest
 from proxy import Proxy
 
@@ -187,6 +188,20 @@ def test_a_query_into_a_black_hole_ends(server, monkeypatch):
             for ask in (db.cypher, db.connection.rows):
                 with pytest.raises(cnt.DatabaseError, match="then says nothing"):
                     ask("RETURN 1 AS x")
+
+
+@pytest.mark.neo4j
+def test_a_connection_that_died_between_two_queries_is_replaced(server, monkeypatch):
+    """A router forgot it while nobody asked anything: no reset comes, and no answer."""
+    monkeypatch.setattr(attending, "_SILENCE", 0.3)
+    monkeypatch.setattr(attending, "_GREETING", 0.7)
+    with Proxy(int(server.uri.rpartition(":")[2])) as proxy:
+        uri = f"bolt://127.0.0.1:{proxy.port}"
+        with connect(uri, user=server.user, password=server.password) as db:
+            for ask in (db.cypher, db.connection.rows, db.connection.change):
+                ask("RETURN 1 AS x")
+                proxy.deafen()
+                assert pd.DataFrame(ask("RETURN 2 AS x"))["x"].tolist() == [2]
 
 
 @pytest.mark.neo4j

@@ -286,11 +286,7 @@ def test_one_connection_that_dies_without_a_word_is_replaced(
             deaf.append(done)
             proxy.arm(deaf_after=(direction, 300 * len(deaf)))
 
-    with (
-        through(proxy, tight) as db,
-        ThreadPoolExecutor(1) as pool,
-        pytest.warns(cnt.CntWarning, match="the load waits for it"),
-    ):
+    with through(proxy, tight) as db, ThreadPoolExecutor(1) as pool:
         pool.submit(db.load, mlp, progress=another, sessions=1).result(timeout=240)
     assert len(deaf) == 4
     assert proxy.deaf_after is None

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cntgraph.database.attending import attended
+from cntgraph.database.attending import Lost, attended
 from cntgraph.database.deadline import cut_after
+from cntgraph.database.inquiring import Inquiry
 from cntgraph.database.translating import translated
 from cntgraph.errors import CntWarning, DatabaseError
 
@@ -57,32 +58,54 @@ class Limits:
     rows: int | None = 10_000
 
 
-def _asked(connection: Connection, limits: Limits, work: Callable[[neo4j.Session], T]) -> T:
+@dataclass(frozen=True)
+class _Reader:
+    """Runs texts in one session, each with the time it may take and the mark of the inquiry."""
+
+    session: neo4j.Session
+    seconds: float | None
+    inquiry: Inquiry
+
+    def run(self, text: str, parameters: Mapping[str, Any]) -> neo4j.Result:
+        from neo4j import Query
+
+        query = Query(text, timeout=self.seconds, metadata=self.inquiry.metadata)
+        return self.session.run(query, dict(parameters))
+
+
+def _asked(connection: Connection, limits: Limits, work: Callable[[_Reader], T]) -> T:
     """What ``work`` finds in a session that the server lets read and nothing else."""
     from neo4j import READ_ACCESS
 
     place = connection.place
     name, mode = place.database, READ_ACCESS
 
-    def asked() -> T:
-        with (
-            connection.driver.session(database=name, default_access_mode=mode) as session,
-            cut_after(session, limits.seconds),
-        ):
-            return work(session)
+    def attempt() -> T:
+        inquiry = Inquiry(place)
+
+        def asked() -> T:
+            with (
+                connection.driver.session(database=name, default_access_mode=mode) as session,
+                cut_after(session, limits.seconds),
+            ):
+                return work(_Reader(session, limits.seconds, inquiry))
+
+        return attended(asked, place, inquiry)
 
     with translated(place):
-        return attended(asked, place)
+        try:
+            return attempt()
+        except Lost:  # a connection that nobody used for long; the next one is another
+            return attempt()
 
 
 def read(
     connection: Connection, text: str, parameters: Mapping[str, Any], limits: Limits
 ) -> pd.DataFrame:
     """The rows of a query as a DataFrame; ``attrs["truncated"]`` says whether they were cut."""
-    from neo4j import Query
 
-    def rows_of(session: neo4j.Session) -> tuple[list[str], list[list[Any]]]:
-        result = session.run(Query(text, timeout=limits.seconds), dict(parameters))
+    def rows_of(reader: _Reader) -> tuple[list[str], list[list[Any]]]:
+        result = reader.run(text, parameters)
         names = list(result.keys())
         records = result if limits.rows is None else result.fetch(limits.rows + 1)
         return names, [record.values() for record in records]
@@ -102,18 +125,16 @@ def read(
 
 def admit(connection: Connection, text: str, parameters: Mapping[str, Any], limits: Limits) -> None:
     """Raise `DatabaseError` unless the query only reads, and only this database."""
-    from neo4j import Query
 
-    def judge(session: neo4j.Session) -> None:
-        query = Query(f"EXPLAIN {text}", timeout=limits.seconds)
-        summary = session.run(query, dict(parameters)).consume()
+    def judge(reader: _Reader) -> None:
+        summary = reader.run(f"EXPLAIN {text}", parameters).consume()
         plan: Any = summary.plan
         if summary.query_type != "r" or plan is None:
             raise _refused("it does more than read", "writes go through db.load and db.delete")
         operators = list(_operators(plan))
         for name, details in operators:
             _judge(name, details)
-        _judge_functions([*_readings(text), *(details for _, details in operators)], session)
+        _judge_functions([*_readings(text), *(details for _, details in operators)], reader)
 
     _asked(connection, limits, judge)
 
@@ -139,9 +160,10 @@ def _judge(name: str, details: str) -> None:
         raise _refused(f"it calls the procedure {found[0]}", f"allowed are {known}")
 
 
-def _judge_functions(texts: Iterable[str], session: neo4j.Session) -> None:
+def _judge_functions(texts: Iterable[str], reader: _Reader) -> None:
     """Refuse functions that an extension brought along; the plan does not always show them."""
-    rows = session.run("SHOW FUNCTIONS YIELD name, isBuiltIn WHERE NOT isBuiltIn RETURN name")
+    shown = "SHOW FUNCTIONS YIELD name, isBuiltIn WHERE NOT isBuiltIn RETURN name"
+    rows = reader.run(shown, {})
     foreign = {str(row["name"]).lower() for row in rows}
     called = {name.lower() for text in texts for name in _called(text)}
     if found := sorted(foreign & called):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from cntgraph.database.attending import Silent
+from cntgraph.database.attending import Lost, Silent
 from cntgraph.errors import DatabaseError
 
 __all__ = ["TooLarge", "repeated"]
@@ -31,8 +31,9 @@ def repeated(attempt: Callable[[], T], *, patience: float, pause: Callable[[floa
     """The result of the first attempt that succeeds.
 
     What passes by itself is waited for, ``patience`` seconds from the first failure on, of which
-    the silence before it is a part. The attempt must be harmless to make twice, for its commit may
-    have been heard and not its answer.
+    the silence of a server before it is a part. The attempt must be harmless to make twice, for its
+    commit may have been heard and not its answer.
+
     Raises `TooLarge` where memory is short, else the driver's last error.
     """
     from neo4j.exceptions import DriverError, Neo4jError
@@ -48,14 +49,19 @@ def repeated(attempt: Callable[[], T], *, patience: float, pause: Callable[[floa
                 raise _too_large(error) from error
             now = time.monotonic()
             if limit is None:
-                limit = patience + (begun if isinstance(error, Silent) else now)
+                limit = patience + (begun if _says_nothing(error) else now)
             lost = lost or not isinstance(error, Neo4jError)
-            if isinstance(error, Silent):
+            if _says_nothing(error):
                 delay = max(delay, _AFTER_SILENCE)
             if now + delay > limit or not _passes(error, lost=lost):
                 raise
         pause(delay)
     raise AssertionError("delays have no end")
+
+
+def _says_nothing(error: Exception) -> bool:
+    """Whether it is the server that is silent, and not one connection to it."""
+    return isinstance(error, Silent) and not isinstance(error, Lost)
 
 
 def _delays() -> Iterator[float]:
