@@ -144,7 +144,7 @@ def test_an_epoch_is_recorded_once(tmp_path):
     assert torch.equal(run.network(0).weights["0.weight"], model[0].weight)
 
 
-def test_a_measure_that_falls_silent_is_missing_from_then_on(tmp_path):
+def test_a_measure_that_falls_silent_is_missing_where_it_does(tmp_path):
     """A recording does not end for it; at the first epoch of a run it is refused."""
     model, dead = mlp(), mlp()
     for parameter in dead.parameters():

@@ -6,13 +6,17 @@ the rest of it, while we wait for the answer.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from cntgraph.database.dialling import Address, dial
+
+if TYPE_CHECKING:
+    import neo4j
 
 __all__ = ["Inquiry", "State"]
 
@@ -46,7 +50,7 @@ class Inquiry:
 
     def state(self) -> State:
         """What the transaction does; raises the driver's errors."""
-        with dial(self.place) as driver, driver.session(database=self.place.database) as session:
+        with self._session() as session:
             rows = session.run(_SHOWN, mark=self.mark).data()
         if not rows:
             return State.ABSENT
@@ -59,11 +63,13 @@ class Inquiry:
         """
         from neo4j.exceptions import Neo4jError
 
-        with (
-            suppress(Neo4jError),
-            dial(self.place) as driver,
-            driver.session(database=self.place.database) as session,
-        ):
+        with suppress(Neo4jError), self._session() as session:
             ids = [row["id"] for row in session.run(_SHOWN, mark=self.mark).data()]
             if ids:
                 session.run(_ENDED, ids=ids).consume()
+
+    @contextmanager
+    def _session(self) -> Iterator[neo4j.Session]:
+        """A session over a connection of its own."""
+        with dial(self.place) as driver, driver.session(database=self.place.database) as session:
+            yield session

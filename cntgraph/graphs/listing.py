@@ -53,7 +53,7 @@ def pairs(block: Block) -> Iterator[tuple[int, int]]:
         return _products(block, sources, targets)
     return itertools.chain.from_iterable(
         zip(targets[target].tolist(), sources[source].tolist(), strict=True)
-        for source, target, _ in _places(block)
+        for source, target, _ in block.places(BATCH)
     )
 
 
@@ -67,7 +67,7 @@ def weights(block: Block) -> list[float]:
     boxed = np.empty(len(values), dtype=object)
     boxed[:] = values
     listed: list[float] = []
-    for _, _, element in _places(block):
+    for _, _, element in block.places(BATCH):
         listed += boxed[element].tolist()
     return listed
 
@@ -129,17 +129,6 @@ def _products(
             targets.reshape(dense.copies, -1), heard.reshape(dense.copies, -1), strict=True
         )
     )
-
-
-def _places(block: Block) -> Iterator[tuple[Index, Index, Index]]:
-    """Source and target within their layers, and the entry of the weight, of the links in order."""
-    for source, target, element in block.operator.links(BATCH):
-        if block.inputs is None:
-            yield source, target, element
-            continue
-        place = block.inputs[source]
-        kept = place >= 0
-        yield place[kept], target[kept], element[kept]
 
 
 def _float64(entries: Any) -> NDArray[np.float64]:

@@ -122,12 +122,12 @@ def export_plan(
     model = unwrapped(model)
     network = trace(model, example_input)
     source = origin(network, model, measures, shuffles=shuffles)
+    done = set(epochs_on_disk(folder)) if there else set()
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CntWarning)  # of weights that will not be the run's
-        files = epoch_files(0, network, {}, source.options, {}, first=not epochs_on_disk(folder))
+        files = epoch_files(0, network, {}, source.options, {}, first=not done)
     seconds = time.perf_counter() - began
-    done = set(epochs_on_disk(folder)) if there else set()
     todo = tuple(epoch for epoch in epochs if epoch not in done)
     size = len(todo) * sum(map(len, files.values())) + (0 if there else len(source.file))
     return ExportPlan(

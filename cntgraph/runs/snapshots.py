@@ -62,8 +62,8 @@ def epoch_files(
     """The files of an epoch by name, the receipt that lists the others last.
 
     ``options`` are the run's: what is measured, and by which convention. ``facts`` go into the
-    receipt. A measure that says nothing is refused at the ``first`` epoch of a run; later, where
-    others were worth something before, it is missing with a warning.
+    receipt. A measure that says nothing is refused at the ``first`` epoch of a run; at a later one
+    it is missing, with a warning.
     """
     neurons = _neurons(epoch, network, options, first=first)
     by_layer = _layers(network, options)

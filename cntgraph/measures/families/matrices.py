@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from cntgraph.graphs.memory import require_memory
 from cntgraph.network import Block
-from cntgraph.network.geometry import Index
 from cntgraph.network.operators import Dense
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ def ends_of(blocks: Sequence[Block]) -> Ends:
     source, target = np.empty(count, short), np.empty(count, short)
     at = 0
     for block in blocks:
-        for from_, to, _ in _places(block):
+        for from_, to, _ in block.places():
             cut = slice(at, at + len(from_))
             np.add(from_, block.source_first, out=source[cut], casting="same_kind")
             np.add(to, block.target_first, out=target[cut], casting="same_kind")
@@ -72,24 +71,10 @@ def weights_of(blocks: Sequence[Block]) -> Values:
     for block in blocks:
         entries = block.operator.entries(block.tensor.detach().cpu())
         stored = entries.numpy() if entries.dtype.itemsize >= 4 else entries.double().numpy()
-        for from_, _, element in _places(block):
+        for from_, _, element in block.places():
             weight[at : at + len(from_)] = stored[element]
             at += len(from_)
     return weight
-
-
-def _places(block: Block) -> Iterator[tuple[Index, Index, Index]]:
-    """Links by their places in both layers, and the entries of the weight, batch by batch.
-
-    `Block.links` would also say which parameter each weight comes from, which takes longer.
-    """
-    for source, target, element in block.operator.links(1_000_000):
-        if block.inputs is None:
-            yield source, target, element
-            continue
-        place = block.inputs[source]
-        kept = place >= 0
-        yield place[kept], target[kept], element[kept]
 
 
 def sparse(values: Flat, ends: Ends, size: tuple[int, int]) -> scipy.sparse.csr_array:
