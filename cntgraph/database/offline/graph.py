@@ -26,7 +26,7 @@ from cntgraph.database.content import (
 from cntgraph.database.journal import run_row, snapshot_row
 from cntgraph.database.links import link_columns
 from cntgraph.database.offline.selecting import Selection
-from cntgraph.database.offline.tables import END, ONLY_ID, START, Tables, of_frame, of_rows
+from cntgraph.database.offline.tables import END, ID, START, Tables, of_frame, of_rows
 from cntgraph.database.parts import ROWS
 from cntgraph.database.schema import COMPLETE, DAMAGED
 from cntgraph.database.strongest import strongest
@@ -130,7 +130,7 @@ class _Writer:
             yield self._snapshot(selected, run, network, epoch)
 
     def counter(self) -> None:
-        row = {ONLY_ID: self.others.take(), "name": "cntgraph", "next": self.ids.next}
+        row = {ID: self.others.take(), "name": "cntgraph", "next": self.ids.next}
         self.tables.nodes("IdCounter", of_rows([row]))
 
     def _begun(self, content: Content, network: Network) -> Row:
@@ -197,7 +197,7 @@ class _Writer:
         layers = {layer.name: run["first_layer"] + i for i, layer in enumerate(network.layers)}
         rows = layer_state_rows(content, epoch)
         ids = [self.others.take() for _ in rows]
-        keyed = [{ONLY_ID: id_, **row} for id_, row in zip(ids, rows, strict=True)]
+        keyed = [{ID: id_, **row} for id_, row in zip(ids, rows, strict=True)]
         self.tables.nodes("LayerState", of_rows(keyed))
         ends = {START: [layers[row["layer"]] for row in rows], END: ids}
         self.tables.relationships("HAS_STATE", ends)
@@ -221,7 +221,7 @@ class _Writer:
         if not values:
             return
         ids = [self.others.take() for _ in values]
-        columns = {ONLY_ID: ids, "name": list(values)}
+        columns = {ID: ids, "name": list(values)}
         for kind in (_INTEGER, _NUMBER, _FLAG, _TEXT):
             columns[kind] = [v if _KINDS[type(v)] == kind else None for v in values.values()]
         self.tables.nodes("ImportedValue", _typed_values(columns))
@@ -233,7 +233,7 @@ def _typed_values(columns: dict[str, Any]) -> Any:
     import pyarrow as pa
 
     types = {
-        ONLY_ID: pa.int64(),
+        ID: pa.int64(),
         "name": pa.string(),
         _INTEGER: pa.int64(),
         _NUMBER: pa.float64(),

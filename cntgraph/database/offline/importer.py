@@ -102,7 +102,7 @@ def _options(graph: Graph) -> list[str]:
     return [
         "--overwrite-destination",
         "--input-type=parquet",
-        "--id-type=integer",
+        "--id-type=actual",  # an id is the place of its node, and nothing is looked up by it
         "--bad-tolerance=0",
         "--strict",
         f"--threads={os.cpu_count() or 1}",

@@ -91,7 +91,7 @@ def _workplace(home: Path) -> Iterator[Path]:
 def _finished(server: Server, graph: Graph, progress: Progress | None) -> None:
     connection = reach(Address(server.uri, server.user, server.password))
     try:
-        finish(connection, graph.snapshots, progress)
+        finish(connection, graph, progress)
     finally:
         connection.driver.close()
 

@@ -1,10 +1,10 @@
 """Tables of nodes and relationships, streamed into Parquet files as Neo4j's importer reads them.
 
 A header is a property's name and nothing else, so that values pass as they are: a type behind a
-colon would have every number made a text and parsed again. ``id:ID`` is a property by which
-relationships find the node, ``:ID`` the same without the property. A list needs its type, as in
-``shape:long[]``. What is missing is a Parquet null. The importer reads a file in one thread, so
-that long tables are many files.
+colon would have every number made a text and parsed again. ``:ID`` is the number by which
+relationships find the node, and no property: the property ``id`` is a column of its own. A list
+needs its type, as in ``shape:long[]``. What is missing is a Parquet null. The importer reads a file
+in one thread, so that long tables are many files.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["END", "ID", "ONLY_ID", "START", "Columns", "Tables", "of_frame", "of_rows"]
+__all__ = ["END", "ID", "START", "Columns", "Tables", "of_frame", "of_rows"]
 
-ID, ONLY_ID, START, END = "id:ID", ":ID", ":START_ID", ":END_ID"
+ID, START, END = ":ID", ":START_ID", ":END_ID"
 
 _GROUP_ROWS = 250_000  # in memory here, and in the importer's
 _FILE_ROWS = 1_000_000
@@ -94,7 +94,7 @@ class Tables:
         self._relationships: dict[str, _Table] = {}
 
     def nodes(self, label: str, rows: pa.Table) -> None:
-        """Add nodes; a column of theirs is `ID` or `ONLY_ID`."""
+        """Add nodes; a column of theirs is `ID`."""
         self._add(self._nodes, label, rows)
 
     def relationships(self, kind: str, columns: Columns) -> None:
@@ -134,19 +134,21 @@ class Tables:
 
 
 def of_frame(frame: pd.DataFrame) -> pa.Table:
-    """The rows of a frame; NaN is missing, as a database has it."""
+    """The rows of a frame, its column `id` as `ID` too; NaN is missing, as a database has it."""
     import pyarrow as pa
 
-    named = frame.rename(columns={"id": ID})
+    named = frame.assign(**{ID: frame["id"]})
     return pa.Table.from_pandas(named, preserve_index=False).replace_schema_metadata(None)
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of plain values; a property that no row has makes no column."""
+    """Rows of plain values, an `id` as `ID` too; a property that no row has makes no column."""
     import pyarrow as pa
 
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: pa.array([row.get(name) for row in rows]) for name in names}
+    if "id" in columns:
+        columns[ID] = columns["id"]
     return pa.table(
         {_header(n, column): _typed(column) for n, column in columns.items() if _holds(column)}
     )
@@ -170,8 +172,6 @@ def _typed(column: pa.Array) -> pa.Array:
 def _header(name: str, column: pa.Array) -> str:
     import pyarrow as pa
 
-    if name == "id":
-        return ID
     if not pa.types.is_list(column.type):
         return name
     return f"{name}:{'long' if pa.types.is_integer(column.type.value_type) else 'string'}[]"
