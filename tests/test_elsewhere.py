@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import neo4j
 import pytest
@@ -47,6 +48,10 @@ def test_routing_on_a_single_server(server):
         assert db.connection.rows("RETURN 1 AS one") == [{"one": 1}]
 
 
+def encrypting(place):
+    return state(replace(place, uri=encrypted(place.uri)))
+
+
 @pytest.fixture(scope="module")
 def guarded(new_home, tmp_path_factory, local_environment):
     """A server that speaks TLS alone, by a certificate of its own making, on a read-only store.
@@ -63,7 +68,7 @@ def guarded(new_home, tmp_path_factory, local_environment):
         patch.setenv("CNTGRAPH_CACHE", local_environment["CNTGRAPH_CACHE"])
         written = homes.settings
         patch.setattr(homes, "settings", lambda *given: written(*given) + GUARDED)
-        patch.setattr(running, "state", lambda uri, login: state(encrypted(uri), login))
+        patch.setattr(running, "state", encrypting)
         try:
             yield local.start(heap="512m", page_cache="64m")
         finally:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 import cntgraph as cnt
 from cntgraph.cli.entry import app
-from cntgraph.cli.shell import Conversation, statements
+from cntgraph.cli.shell import Conversation
+from cntgraph.cli.statements import statements
 from cntgraph.database import connect
 
 pytestmark = pytest.mark.neo4j

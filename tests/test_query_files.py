@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from stored import exported
 
 import cntgraph as cnt
-from cntgraph.cli.shell import completions
+from cntgraph.cli.terminal import completions
 from cntgraph.database import Library, connect
 from cntgraph.database.queries import folder
 

@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import exported
 
-from cntgraph.cli.shell import Conversation, being_typed, complete, statements
-from cntgraph.cli.shell import _words as known_words
+from cntgraph.cli.shell import Conversation
+from cntgraph.cli.statements import complete, statements
+from cntgraph.cli.terminal import being_typed, known_words
 from cntgraph.database import connect
 
 STATEMENT = st.lists(
@@ -191,6 +192,6 @@ def test_what_is_completed_is_the_last_name(text, typed):
 @pytest.mark.neo4j
 def test_the_words_of_a_prompt_are_those_of_the_database(environment, server):
     with connect(server.uri, user=server.user, password=server.password) as db:
-        words = known_words(Conversation(db))
+        words = known_words(db, Conversation(db).commands)
     expected = {":NeuronState", ":Layer", ":LINK", ":HAS_STATE", "strength", "largest_out"}
     assert expected | {":query", ":param", ":export", "MATCH", "LIMIT"} <= set(words)

@@ -8,7 +8,6 @@ the server greets and says that it knows nothing of the call, or that it has bee
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 import threading
@@ -82,7 +81,7 @@ def attended(work: Callable[[], T], place: Address, inquiry: Inquiry | None = No
         asked = None if inquiry is None else _Task(inquiry.state)
         if call.done.wait(_GREETING):
             break
-        if not (knock.done.is_set() and _went_well(knock)):
+        if not _told(knock):
             raise Silent(f"no answer for {_SILENCE + _GREETING:g} s")
         state = _told(asked)
         if inquiry is not None and state is State.ABSENT:
@@ -96,7 +95,7 @@ def attended(work: Callable[[], T], place: Address, inquiry: Inquiry | None = No
     return call.result()
 
 
-def _told(asked: _Task[State] | None) -> State | None:
+def _told(asked: _Task[T] | None) -> T | None:
     """What was found out, if it was."""
     if asked is None or not asked.done.is_set():
         return None
@@ -106,15 +105,8 @@ def _told(asked: _Task[State] | None) -> State | None:
         return None
 
 
-def _went_well(task: _Task[None]) -> bool:
-    with contextlib.suppress(OSError):
-        task.result()
-        return True
-    return False
-
-
-def _greet(place: Address) -> None:
-    """Be greeted by the server as a driver is before it says who asks; else an OSError."""
+def _greet(place: Address) -> bool:
+    """Whether the server greets, as it does a driver before that says who asks; or an OSError."""
     parts = urlsplit(place.uri)
     there = parts.hostname or "localhost", parts.port or _PORT
     connection = socket.create_connection(there, timeout=_GREETING)
@@ -122,8 +114,7 @@ def _greet(place: Address) -> None:
         connection = _encrypted(connection)
     with connection:
         connection.sendall(_HELLO)
-        if not connection.recv(4):
-            raise ConnectionError("closed without a greeting")
+        return bool(connection.recv(4))
 
 
 def _encrypted(plain: socket.socket) -> ssl.SSLSocket:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from cntgraph.database.dialling import Address, dial
+
 if TYPE_CHECKING:
     import neo4j
 
@@ -16,7 +18,6 @@ __all__ = ["State", "causes", "is_broken", "state"]
 
 _DATABASE = "neo4j"
 _SHOWN = 3
-_SECONDS = 10.0  # for one that listens and does not speak
 
 
 class State(Enum):
@@ -29,18 +30,15 @@ class State(Enum):
     CLOSED = "the database could not be opened"
 
 
-def state(uri: str, login: tuple[str, str]) -> State:
-    """The state of the database of the server of this machine at ``uri``."""
-    from neo4j import GraphDatabase
+def state(place: Address) -> State:
+    """The state of the database of this machine's server that listens at ``place``."""
     from neo4j.exceptions import DriverError, Neo4jError
 
     with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", urlsplit(uri).port or 0)) != 0:
+        if probe.connect_ex(("127.0.0.1", urlsplit(place.uri).port or 0)) != 0:
             return State.SILENT
     try:
-        with GraphDatabase.driver(
-            uri, auth=login, connection_timeout=_SECONDS, connection_acquisition_timeout=_SECONDS
-        ) as driver:
+        with dial(place) as driver:
             try:
                 with driver.session(database=_DATABASE) as session:
                     session.run("RETURN 1").consume()

@@ -122,8 +122,12 @@ def _either(versions: Iterable[int]) -> str:
 
 
 def java_options(java: Java, jars: Iterable[Path], heap: str) -> list[str]:
-    """What Java is told before the name of a program of Neo4j."""
-    arguments = [f"-Xmx{heap}", "-cp", os.pathsep.join(map(str, jars))]
+    """What Java is told before the name of a program of Neo4j.
+
+    The heap is as large from the start as it may become: while it grows, the garbage collector
+    works more than Neo4j.
+    """
+    arguments = [f"-Xms{heap}", f"-Xmx{heap}", "-cp", os.pathsep.join(map(str, jars))]
     arguments += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in _OPENED]
     arguments += ["--enable-native-access=ALL-UNNAMED", "-Dfile.encoding=UTF-8"]
     arguments += ["-Dlog4j2.disable.jmx=true"]

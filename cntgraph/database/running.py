@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from cntgraph.database.dialling import Address
 from cntgraph.database.health import State, causes, state
 from cntgraph.database.home import (
     USER,
@@ -109,7 +110,7 @@ def _free_port(preferred: int) -> int:
 
 def condition(home: Path, record: Record) -> State:
     """How the database of a server that runs is."""
-    return state(record.uri, (USER, _password(home)))
+    return state(Address(record.uri, USER, _password(home)))
 
 
 def _password(home: Path) -> str:

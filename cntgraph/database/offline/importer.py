@@ -46,8 +46,7 @@ def import_graph(
     (home / "conf" / "neo4j.conf").write_text(_SETTINGS)
     main = ["org.neo4j.cli.AdminTool", "database", "import", "full", DATABASE, *_options(graph)]
     arguments = home / "conf" / "java.arguments"
-    options = [*java_options(java, jars, _HEAP), f"-Xms{_HEAP}"]  # growing it takes a second
-    arguments.write_text(quoted([*options, *main]), encoding="utf-8")
+    arguments.write_text(quoted([*java_options(java, jars, _HEAP), *main]), encoding="utf-8")
     environment = java_environment() | {"NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")}
     process = subprocess.Popen(
         [str(java.path), f"@{arguments}"],
