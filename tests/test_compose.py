@@ -102,6 +102,7 @@ def test_the_settings_are_those_of_the_local_server(settings):
         r"|internal\.dbms\.bolt"  # how fast it stops
     )
     wanted = {name: value for name, value in local.items() if not differing.match(name)}
+    wanted["server.memory.heap.initial_size"] = "${CNTGRAPH_HEAP:-1g}"  # there Java is told
     wanted["server.memory.heap.max_size"] = "${CNTGRAPH_HEAP:-1g}"
     wanted["server.memory.pagecache.size"] = "${CNTGRAPH_PAGE_CACHE:-512m}"
     assert settings == wanted
