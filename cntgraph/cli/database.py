@@ -136,10 +136,12 @@ def _tell(name: str, report: LoadReport) -> None:
     )
     if not report.checks:
         return
-    links = sum(check.links + check.carried for check in report.checks)
+    links, carried = (sum(getattr(c, n) for c in report.checks) for n in ("links", "carried"))
     sums = [c.weight_difference for c in report.checks if c.weight_difference is not None]
     strengths = [c.strength_difference for c in report.checks if c.strength_difference is not None]
-    told = f"{name}: checked on the server: {links:,} links counted"
+    told = f"{name}: checked on the server: {links:,} links"
+    told += f" and {carried:,} that carry values" if carried else ""
+    told += " counted"
     told += f", sums of weights within {max(sums):.1g}" if sums else ""
     told += f", strengths recomputed within {max(strengths):.1g}" if strengths else ""
     note(f"{told} (relative)" if sums else told)
