@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,6 +16,8 @@ from stored import everything_of, exported, links_there
 
 import cntgraph as cnt
 from cntgraph.database import connect
+from cntgraph.database.journal import write_stretch
+from cntgraph.database.part import Part
 from cntgraph.database.schema import SCHEMA, prepare, property_value
 
 pytestmark = pytest.mark.neo4j
@@ -24,6 +27,9 @@ pytestmark = pytest.mark.neo4j
 def db(server):
     with connect(server.uri, user=server.user, password=server.password) as database:
         yield database
+
+
+BLOCKED = "SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status"
 
 
 def in_parallel(*works):
@@ -46,6 +52,31 @@ def test_two_runs_loaded_at_once_are_what_they_are_alone(db, tmp_path):
     for run, expected in zip(runs, alone, strict=True):
         assert everything_of(db, run.name) == expected
         db.delete(run)
+
+
+def test_what_waits_for_another_loader_sees_what_that_one_wrote(db):
+    owner = -7
+    db.connection.change("CREATE (:Snapshot {id: $id, steps: 0, status: 'loading'})", id=owner)
+    waiting = []
+
+    def write(stretch):
+        part = Part("CREATE (:Once)", "neurons", 1, stretch)
+        return write_stretch(db.connection, "Snapshot", owner, 0, part, 1)
+
+    def while_the_other_waits(first, most):
+        """The lock is held here."""
+        waiting.append(pool.submit(write, lambda first, most: ({}, 1)))
+        limit = time.monotonic() + 60
+        while not db.connection.rows(BLOCKED):
+            assert time.monotonic() < limit
+        return {}, 1
+
+    with ThreadPoolExecutor(1) as pool:
+        assert write(while_the_other_waits) == (1, True)
+        assert waiting[0].result() == (0, True)
+    gone = "MATCH (n) WHERE n:Once OR n.id = $id WITH n, n.steps AS steps DELETE n RETURN steps"
+    found = [row["steps"] for row in db.connection.change(gone, id=owner)]
+    assert sorted(found, key=str) == [1, None]
 
 
 def test_a_deadlock_is_survived(db):

@@ -66,7 +66,22 @@ MATCH (l:Layer {id: $layers[row.layer]})
 CREATE (l)-[:HAS_STATE]->(s:LayerState) SET s = row
 """
 
-_JOURNAL = "RETURN x.steps AS steps, coalesce(x.within, 0) AS within, x.status AS status"
+# The node is matched a second time after its lock, for what was read of the first may be older.
+_LOOK = """
+MATCH (x:%s {id: $owner})
+SET x.locked = true
+REMOVE x.locked
+WITH count(x) AS locked
+MATCH (x:%s {id: $owner})
+RETURN x.steps AS steps, coalesce(x.within, 0) AS within, x.status AS status
+"""
+
+# at the end of what writes the items
+_ADVANCE = """
+WITH count(*) AS rows
+MATCH (x:%s {id: $owner})
+SET x += $after
+"""
 
 
 def run_row(content: Content, network: Network, first: int) -> Row:
@@ -150,9 +165,7 @@ def write_stretch(
 
     def work(tx: neo4j.Transaction) -> tuple[int, bool]:
         # the lock first, then a look: another loader may have written this part a moment ago
-        lock = f"MATCH (x:{label} {{id: $id}}) SET x.locked = true REMOVE x.locked"
-        tx.run(lock, id=owner).consume()
-        row = tx.run(f"MATCH (x:{label} {{id: $id}}) {_JOURNAL}", id=owner).single()
+        row = tx.run(_LOOK % (label, label), owner=owner).single()
         if row is None or row["status"] not in (LOADING, COMPLETE) or row["steps"] < number:
             raise DatabaseError(
                 "what was being loaded is no longer there",
@@ -161,11 +174,10 @@ def write_stretch(
         if row["steps"] > number:
             return 0, True
         parameters, count = part.stretch(row["within"], most)
-        tx.run(part.text, parameters).consume()
         there = row["within"] + count
         whole = there >= part.size
         after = {"steps": number + whole, "within": None if whole else there}
-        tx.run(f"MATCH (x:{label} {{id: $id}}) SET x += $after", id=owner, after=after).consume()
+        tx.run(part.text + _ADVANCE % label, parameters, owner=owner, after=after).consume()
         return count, whole
 
     return connection.transaction(work)

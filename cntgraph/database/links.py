@@ -39,8 +39,7 @@ MATCH (t:NeuronState {id: $first + j})
 WITH sources, t, $rows[j] AS row
 FOREACH (i IN range(0, size(sources) - 1) |
   FOREACH (s IN [sources[i]] |
-    FOREACH (w IN [row[i]] |
-      CREATE (s)-[:%s]->(t))))
+    CREATE (s)-[:%s weight: row[i]}]->(t)))
 """
 
 _COLUMNS = """
@@ -53,12 +52,11 @@ WITH sources, collect(n) AS targets
 FOREACH (k IN range(0, size($weights) - 1) |
   FOREACH (s IN [sources[$from[k]]] |
     FOREACH (t IN [targets[$to[k]]] |
-      FOREACH (w IN [$weights[k]] |
-        CREATE (s)-[:%s]->(t)))))
+      CREATE (s)-[:%s weight: $weights[k]}]->(t))))
 """
 
 # All the text there is; whatever comes from a run is a parameter.
-_LINK, _CARRIES = "LINK {weight: w}", "CARRIES {kind: $kind, weight: w}"
+_LINK, _CARRIES = "LINK {", "CARRIES {kind: $kind,"
 
 
 def link_parts(network: Network, first: int) -> Iterator[Part]:
