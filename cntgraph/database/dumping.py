@@ -13,16 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from cntgraph.database.admin import admin
 from cntgraph.database.exchanging import DATABASE
 from cntgraph.database.home import release_of
-from cntgraph.database.jars import exclusive, fetch, pinned
-from cntgraph.database.java import (
-    jar_folder,
-    java_environment,
-    java_options,
-    java_runtime,
-    quoted,
-)
+from cntgraph.database.jars import exclusive
 from cntgraph.database.server import marked_home, paused, replacing
 from cntgraph.errors import DatabaseError, InputRefused
 
@@ -30,7 +24,6 @@ __all__ = ["dump", "restore"]
 
 _HEAP = "512m"
 _COMPILER = "-XX:TieredStopAtLevel=1"  # the quick one alone: it reads and writes, and is soon over
-_SETTINGS = "db.tx_log.preallocate=false\ndbms.usage_report.enabled=false\n"
 
 
 def dump(file: Path) -> int:
@@ -94,18 +87,17 @@ def _admin(
     output: IO[bytes] | None = None,
 ) -> None:
     """Neo4j's administration command on the data in ``place``, by the release of ``home``."""
-    release = release_of(home)
-    java, jars = java_runtime(release), fetch(pinned("server", release), jar_folder(release))
     with tempfile.TemporaryDirectory(prefix="cntgraph-") as folder:
-        (Path(folder) / "neo4j.conf").write_text(_SETTINGS, encoding="utf-8")
-        arguments = Path(folder) / "java.arguments"
-        main = ["org.neo4j.cli.AdminTool", "database", *command]
-        options = [_COMPILER, *java_options(java, jars, _HEAP)]
-        arguments.write_text(quoted([*options, *main]), encoding="utf-8")
         done = subprocess.run(
-            [str(java.path), f"@{arguments}"],
+            **admin(
+                command,
+                release=release_of(home),
+                home=place,
+                conf=Path(folder),
+                heap=_HEAP,
+                options=[_COMPILER],
+            ),
             cwd=place,
-            env=java_environment() | {"NEO4J_HOME": str(place), "NEO4J_CONF": folder},
             stdin=source or subprocess.DEVNULL,
             stdout=output or subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,15 +10,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from cntgraph.database.admin import admin
 from cntgraph.database.exchanging import DATABASE
-from cntgraph.database.jars import fetch, pinned
-from cntgraph.database.java import (
-    jar_folder,
-    java_environment,
-    java_options,
-    java_runtime,
-    quoted,
-)
 from cntgraph.database.offline.graph import Graph, Progress
 from cntgraph.database.process import Process
 from cntgraph.database.releases import Release
@@ -27,7 +20,6 @@ from cntgraph.errors import DatabaseError
 __all__ = ["end_import", "files_of", "import_graph"]
 
 _HEAP = "1g"
-_SETTINGS = "db.tx_log.preallocate=false\ndbms.usage_report.enabled=false\n"
 _PROCESS = "importer.json"
 _STEP = re.compile(r"\((\d)/(\d)\) (.+?) \d{4}-")
 _PERCENT = re.compile(r" (\d+)% ")
@@ -40,18 +32,18 @@ def import_graph(
 
     Raises `DatabaseError` with the importer's last words where it fails.
     """
-    java, wanted = java_runtime(release), (*pinned("server", release), *pinned("import", release))
-    jars = fetch(wanted, jar_folder(release), title=release.title)
-    (home / "conf").mkdir(parents=True)
-    (home / "conf" / "neo4j.conf").write_text(_SETTINGS)
-    main = ["org.neo4j.cli.AdminTool", "database", "import", "full", DATABASE, *_options(graph)]
-    arguments = home / "conf" / "java.arguments"
-    arguments.write_text(quoted([*java_options(java, jars, _HEAP), *main]), encoding="utf-8")
-    environment = java_environment() | {"NEO4J_HOME": str(home), "NEO4J_CONF": str(home / "conf")}
+    conf = home / "conf"
+    conf.mkdir(parents=True)
     process = subprocess.Popen(
-        [str(java.path), f"@{arguments}"],
+        **admin(
+            ["import", "full", DATABASE, *_options(graph)],
+            release=release,
+            home=home,
+            conf=conf,
+            heap=_HEAP,
+            purposes=("server", "import"),
+        ),
         cwd=graph.folder,
-        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
