@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["LoadPlan", "complete_epochs", "load_plan"]
 
 # On two cores with the local server, as benchmarks/loading.py measures: several sessions and one.
-_LINKS_PER_SECOND, _LINKS_PER_SECOND_ALONE = 100_000, 60_000
+_LINKS_PER_SECOND, _LINKS_PER_SECOND_ALONE = 150_000, 100_000
 _NEURONS_PER_SECOND = 6_000
 _BYTES_PER_LINK, _BYTES_PER_NEURON = 75, 600
 
