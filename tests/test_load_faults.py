@@ -422,11 +422,11 @@ with opened() as db:
 """
 
 KILLED_AT_EVERY_COMMIT = """
-for total in range(commits(sessions=1)):
-    at = total + 1
+total = commits(sessions=1)
+for at in range(1, total + 1):  # in turns before and after it
     assert killed(at, before=bool(at % 2), sessions=1), at
     made_good(at, sessions=1)
-print("killed", at, "of", at)
+print("killed", at, "of", total)
 """
 
 KILLED_TWICE = """
@@ -441,16 +441,14 @@ print("killed", kills, "of", total)
 
 
 @pytest.mark.neo4j
-@pytest.mark.parametrize(
-    ("series", "epochs", "least"), [(KILLED_AT_EVERY_COMMIT, 2, 15), (KILLED_TWICE, 3, 6)]
-)
-def test_a_killed_load_is_made_good_by_the_next_one(tight, tmp_path, series, epochs, least):
-    run = exported(tmp_path / "killed", "dense", epochs)
+@pytest.mark.parametrize(("series", "more_than"), [(KILLED_AT_EVERY_COMMIT, 20), (KILLED_TWICE, 5)])
+def test_a_killed_load_is_made_good_by_the_next_one(tight, tmp_path, series, more_than):
+    run = exported(tmp_path / "killed", "dense", 3)
     environment = {**os.environ, "SECRET": tight.password, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     words = [sys.executable, "-c", KILLED + series, tight.uri, tight.user, str(run.path)]
     done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     kills, total = (int(done.stdout.split()[place]) for place in (1, 3))
-    assert kills >= least
-    assert total >= least
+    assert kills > more_than
+    assert total > 20

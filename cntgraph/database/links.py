@@ -39,7 +39,7 @@ MATCH (t:NeuronState {id: $first + j})
 WITH sources, t, $rows[j] AS row
 FOREACH (i IN range(0, size(sources) - 1) |
   FOREACH (s IN [sources[i]] |
-    CREATE (s)-[:%s weight: row[i]}]->(t)))
+    CREATE (s)-[:%s {%sweight: row[i]}]->(t)))
 """
 
 _COLUMNS = """
@@ -52,11 +52,11 @@ WITH sources, collect(n) AS targets
 FOREACH (k IN range(0, size($weights) - 1) |
   FOREACH (s IN [sources[$from[k]]] |
     FOREACH (t IN [targets[$to[k]]] |
-      CREATE (s)-[:%s weight: $weights[k]}]->(t))))
+      CREATE (s)-[:%s {%sweight: $weights[k]}]->(t))))
 """
 
 # All the text there is; whatever comes from a run is a parameter.
-_LINK, _CARRIES = "LINK {", "CARRIES {kind: $kind,"
+_LINK, _CARRIES = ("LINK", ""), ("CARRIES", "kind: $kind, ")
 
 
 def link_parts(network: Network, first: int) -> Iterator[Part]:
